@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from countgen.app.exit_codes import INTERRUPTED, OK
 from countgen.app.interrupts import held_interrupts
@@ -48,9 +48,9 @@ class Calibrate(Model, Detectors):
         models = self.load(objects, **self.detector_options)
         wanted = new_calibration(models, objects, settings)
         if begun is not None:
-            detectors = (*(critic.name for critic in models.critics), models.required_judge.name)
-            fitted_to = begun.reliability.detectors if begun.reliability else detectors
-            if replace(begun, points=(), acceptance=None, reliability=None) != wanted or fitted_to != detectors:
+            judge = begun.acceptance.judge if begun.acceptance else ""
+            other_judge = judge not in ("", models.required_judge.name)
+            if other_judge or replace(begun, points=(), acceptance=None) != wanted:
                 raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
         calibration, interrupted = self._measured(models, begun or wanted, out)
         summary = _summary(calibration)
@@ -79,9 +79,9 @@ class Calibrate(Model, Detectors):
 
 def _summary(calibration: Calibration) -> dict[str, Any]:
     """Return what follows from the points; only their number if points or P(right) are missing."""
-    complete = not calibration.left and calibration.acceptance is not None
-    summary: dict[str, Any] = {"points": len(calibration.points), "complete": complete}
-    if not complete:
+    acceptance = None if calibration.left else calibration.acceptance
+    summary: dict[str, Any] = {"points": len(calibration.points), "complete": acceptance is not None}
+    if acceptance is None:
         return summary
     low, high = calibration.offset_range
     asks = {}
@@ -100,7 +100,7 @@ def _summary(calibration: Calibration) -> dict[str, Any]:
         "offsets": [low, high],
         "max_count": calibration.max_count,
         "asks": asks,
-        "reliability": calibration.reliability and asdict(calibration.reliability),
+        "fitted": {name: getattr(acceptance, name) for name in ("judge", "images", "confirmed", "right")},
     }
 
 
@@ -123,8 +123,9 @@ def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> Non
             as_written = "not measured" if written is None else f"{100 * written:.0f} %"
             used = ", used" if ask["used"] else ""
             print(fitted(f"  {count}: ask for {said}, {100 * ask['share']:.0f} % (as written {as_written}){used}", 4))
-        if reliability := calibration.reliability:
-            confirmed = f"of {reliability.images} images {reliability.confirmed} are confirmed at {DEFAULT_SURE:g}"
-            right = f"{reliability.right} of these right by {reliability.detectors[-1]}"
-            print(fitted(f"P(right), fitted to one half and read on the other: {confirmed}, {right}"))
+        fit = summary["fitted"]
+        confirmed = f"of {fit['images']} images {fit['confirmed']} are confirmed at {DEFAULT_SURE:g}"
+        print(
+            fitted(f"P(right) on seeds that it was not fitted to: {confirmed}, {fit['right']} right by {fit['judge']}")
+        )
     print(f"  {out}")

@@ -53,6 +53,9 @@ class Acceptance(Document, frozen=True):
             changing on any view is right even if most margins are small.
         refined: added to the log odds of images that gradients have moved: optimisation exploits mistakes of critics.
         scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
+        judge: that it was fitted to; empty if that was not recorded.
+        images, confirmed, right: number of images that it was fitted to; of those that are confirmed when it is fitted
+            to other seeds; and of these, of the right ones.
     """
 
     first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.1)
@@ -61,6 +64,10 @@ class Acceptance(Document, frozen=True):
     least: Evidence = Evidence(intercept=1.0, below=10.0, above=3.0)
     refined: float = -0.4
     scales: dict[str, Annotated[float, Meta(gt=0)]] = field(default_factory={"miniature-heatmap": 15.0}.copy)
+    judge: str = ""
+    images: Whole = 0
+    confirmed: Whole = 0
+    right: Whole = 0
 
     def probability(
         self, evidence: Evidence, margins: Tensor, critics: Sequence[Critic], *, refined: bool = False
@@ -78,18 +85,3 @@ class Acceptance(Document, frozen=True):
         if evidence is self.views:
             log_odds = log_odds.maximum(self.least.log_odds(margins.amin(1, keepdim=True)))
         return (log_odds + self.refined * refined).sigmoid()
-
-
-class Reliability(Document, frozen=True):
-    """How often P(right) holds, on images that it was not fitted to.
-
-    Attributes:
-        detectors: the critics, then the judge.
-        images, confirmed, right: number of images that were judged, of the confirmed ones among them, and of the right
-            ones among these.
-    """
-
-    detectors: tuple[str, ...]
-    images: Whole
-    confirmed: Whole
-    right: Whole

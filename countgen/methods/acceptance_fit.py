@@ -74,20 +74,6 @@ def fit_evidence(margins: Tensor, right: Tensor) -> Evidence:
     return Evidence(intercept=highest - HIGHEST * slopes[1], below=slopes[0], above=slopes[1])
 
 
-def probability_by_other_half(margins: Tensor, right: Tensor, critics: Sequence[Critic], half: Tensor) -> Tensor:
-    """Return P(right) of each image by a fit to the half that it is not in, float (B,).
-
-    Args:
-        margins, right, critics: as of `fit_acceptance`.
-        half: bool (B,), whether an image is in the first half.
-    """
-    probability = margins.new_empty(len(margins))
-    for images in (half, ~half):
-        acceptance = fit_acceptance(margins[~images], right[~images], critics)
-        probability[images] = acceptance.probability(acceptance.views, margins[images], critics)
-    return probability
-
-
 def _scale(margins: Tensor) -> float:
     """Return what a critic's margins are divided by; 1 if none is positive and finite."""
     positive = margins[(margins > 0) & margins.isfinite()]

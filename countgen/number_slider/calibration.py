@@ -17,7 +17,7 @@ from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
 from countgen.files.schema import Document, Whole, decoded, encoded
 from countgen.files.writing import write_atomically
-from countgen.methods.acceptance import Acceptance, Reliability
+from countgen.methods.acceptance import Acceptance
 from countgen.prompts import MAX_TARGET_COUNT
 
 FOLDER = miniature.FOLDER / "calibrations"
@@ -77,7 +77,7 @@ class Calibration(Document, frozen=True):
         max_number: highest number word.
         points: number words from 1 on with the offset 0, then offsets from `hi`.
         loaded_as: dtype, scheduler and LoRAs of the model.
-        acceptance, reliability: P(right) of the model's images by the margins of its critics; None before it is fitted.
+        acceptance: P(right) of the model's images by the margins of its critics; None if it was not fitted.
     """
 
     backbone: str
@@ -93,7 +93,6 @@ class Calibration(Document, frozen=True):
     points: tuple[Point, ...] = ()
     loaded_as: tuple[str, ...] = ()
     acceptance: Acceptance | None = None
-    reliability: Reliability | None = None
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:

@@ -15,8 +15,8 @@ from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.registry import base_model
 from countgen.critics import NO_ANSWER, Critic
 from countgen.methods import DEFAULT_SURE
-from countgen.methods.acceptance import Reliability
-from countgen.methods.acceptance_fit import fit_acceptance, probability_by_other_half
+from countgen.methods.acceptance import Acceptance
+from countgen.methods.acceptance_fit import fit_acceptance
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective
 from countgen.methods.settings import Settings, setting
 from countgen.models import Models
@@ -87,7 +87,7 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
         calibration = calibration.with_point(number, offset, _counts(models, calibration, number, offset))
         yield calibration
     if models.judge is not None and calibration.acceptance is None:
-        yield _with_acceptance(models, models.judge, calibration)
+        yield replace(calibration, acceptance=_acceptance(models, models.judge, calibration))
 
 
 def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
@@ -99,29 +99,32 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
 
 
 @torch.no_grad()
-def _with_acceptance(models: Models, judge: Critic, calibration: Calibration) -> Calibration:
-    """Return the calibration with P(right), fitted to plain images of its number words."""
-    margins, right, half = [], [], []
+def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acceptance:
+    """Return P(right), fitted to plain images of the number words."""
+    all_margins, verdicts, halves = [], [], []
     for number in range(1, calibration.max_number + 1):
         at_most = min(calibration.images_per_point, FITTED_IMAGES)
         for name, seeds, images in _batches(models, calibration, number, 0.0, at_most):
             objective = Objective(models.critics, (Target(name, number),), CONFIRMATION_VIEWS)
             counts = judge.counts(images, [name])[:, 0].cpu()
             judged = counts != NO_ANSWER
-            margins.append(objective.evaluate(images).margin.double().cpu()[judged])
-            right.append(counts[judged] == number)
+            all_margins.append(objective.evaluate(images).margin.double().cpu()[judged])
+            verdicts.append(counts[judged] == number)
             # Images of one seed are alike, whatever their number: all are in one half.
-            turn = (torch.tensor(seeds) - calibration.first_seed) // len(calibration.object_names)
-            half.append(turn[judged] % 2 == 0)
-    data = torch.cat(margins), torch.cat(right), objective.columns
-    confirmed = probability_by_other_half(*data, torch.cat(half)) >= DEFAULT_SURE
-    reliability = Reliability(
-        detectors=(*(critic.name for critic in models.critics), judge.name),
-        images=len(confirmed),
+            turns = (torch.tensor(seeds) - calibration.first_seed) // len(calibration.object_names)
+            halves.append(turns[judged] % 2 == 0)
+    margins, right, half, critics = *map(torch.cat, (all_margins, verdicts, halves)), objective.columns
+    confirmed = torch.zeros_like(right)
+    for held_out in (half, ~half):
+        fitted = fit_acceptance(margins[~held_out], right[~held_out], critics)
+        confirmed[held_out] = fitted.probability(fitted.views, margins[held_out], critics) >= DEFAULT_SURE
+    return replace(
+        fit_acceptance(margins, right, critics),
+        judge=judge.name,
+        images=len(right),
         confirmed=int(confirmed.sum()),
-        right=int(data[1][confirmed].sum()),
+        right=int(right[confirmed].sum()),
     )
-    return replace(calibration, acceptance=fit_acceptance(*data), reliability=reliability)
 
 
 @torch.no_grad()

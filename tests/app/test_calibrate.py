@@ -36,9 +36,9 @@ def test_an_interrupted_calibration_keeps_its_points_and_goes_on(
     assert answer("calibrate", "--out", out, *OPTIONS)[0] == 0
     assert out.read_text() == whole.read_text()
     done, earlier = len(calls), json.loads(whole.read_text())
-    del earlier["acceptance"], earlier["reliability"]
+    del earlier["acceptance"]
     out.write_text(json.dumps(earlier))
-    assert answer("calibrate", "--out", out, *OPTIONS)[1]["reliability"]["images"] == 6
+    assert answer("calibrate", "--out", out, *OPTIONS)[1]["fitted"]["images"] == 6
     assert len(calls) == done, "what is complete is not measured again"
     assert out.read_text() == whole.read_text(), "a file of an earlier version gets the fit"
     other_judge = ["--judge", "miniature-density"]

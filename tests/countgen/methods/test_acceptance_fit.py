@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from countgen.critics import Critic
 from countgen.methods.acceptance import HIGHEST, LOWEST, Evidence
-from countgen.methods.acceptance_fit import fit_acceptance, fit_evidence, probability_by_other_half
+from countgen.methods.acceptance_fit import fit_acceptance, fit_evidence
 
 pytestmark = pytest.mark.core
 
@@ -24,17 +24,14 @@ def test_the_fit_recovers_known_coefficients_and_never_falls_as_a_margin_grows()
     assert (against.below, against.above) == (0, 0)
 
 
-def test_critics_of_other_units_count_alike_and_each_half_is_predicted_by_the_other() -> None:
+def test_critics_of_other_units_count_alike() -> None:
     generator = torch.Generator().manual_seed(0)
     margins = torch.randn(800, 4, generator=generator, dtype=torch.float64)
     right = margins.mean(1) > 0
-    larger, halves = margins * torch.tensor([1.0, 1.0, 20.0, 20.0]), torch.arange(800) % 2 == 0
+    larger = margins * torch.tensor([1.0, 1.0, 20.0, 20.0])
     same, fitted = (fit_acceptance(data, right, CRITICS) for data in (margins, larger))
     assert fitted.scales["second"] == pytest.approx(20 * same.scales["second"])
     assert fitted.views.above == pytest.approx(same.views.above, rel=1e-3)
-    mixed = right ^ halves  # the judge is wrong about the first half
-    probability = probability_by_other_half(larger, mixed, CRITICS, halves)
-    assert probability[right & halves].mean() > 0.7 > 0.6 > probability[~halves].max()
 
 
 values = st.floats(-100, 100) | st.sampled_from([float("inf"), float("-inf"), float("nan"), 0.0])
