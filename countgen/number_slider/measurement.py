@@ -94,6 +94,6 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
         for start in range(0, len(seeds), _BATCH_SIZE):
             batch = seeds[start : start + _BATCH_SIZE]
             latents = backbone.initial_latents(batch)
-            images = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
+            images, _ = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
             counts.update(critic.counts(images, [name])[:, 0].tolist())
     return counts
