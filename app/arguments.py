@@ -65,7 +65,7 @@ class Generate(Model, Limits, Detectors, CalibrationFile, NegativePrompt, Settin
     images: int | None = bounded(None, "images from consecutive seeds", most=MAX_SEEDS, if_none="1")
     grid: bool = flag("grid", "also write all images as one")
     deterministic: bool = flag("deterministic", "the same image for any number of CPU threads: uses one; slower")
-    draft: bool = flag("draft", "cheaper gradients through a tiny decoder; only if the model has one")
+    draft: bool = flag("draft", "faster search and gradients by a tiny decoder; only if the model has one")
     out: Path = option(Path("images"), "FOLDER", "of the images")
     name: str = option(DEFAULT_TEMPLATE, "TEMPLATE", f"name of each file, from {KNOWN_FIELDS}", parser=name_template)
 

@@ -128,7 +128,7 @@ def load(
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
         memory: "fast", or "low" for small devices: slower steps of the same images, and critics that see them
             no larger than they are.
-        draft: let gradients pass through the preset's tiny decoder; the VAE decodes what is shown and judged.
+        draft: search seeds and take gradients with the preset's tiny decoder; the VAE decodes what is shown and judged.
         trust_checkpoint: let the code in `.pt` files of `critics` and `judge` run; see `load_critic`.
         repository: with a preset: hub id, local folder or `.safetensors` file to load in its place and to sample as
             the preset is sampled.

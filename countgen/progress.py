@@ -22,13 +22,12 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
-def loading(what: str, *, shown: bool, patience: float = SECONDS_BETWEEN_LINES) -> Iterator[None]:
+def loading(what: str, *, shown: bool) -> Iterator[None]:
     """Hide the loading bars of diffusers and transformers, and say instead what is loaded and how long it took.
 
     Args:
         what: name and size.
         shown: False to say nothing.
-        patience: seconds after which a line is printed off a terminal.
     """
     stream, begun, started = sys.stderr, threading.Event(), time.perf_counter()
     line, end = f"loading {printable(what, 200)}", "\n"
@@ -37,7 +36,7 @@ def loading(what: str, *, shown: bool, patience: float = SECONDS_BETWEEN_LINES) 
         begun.set()
         print(line, end=end, file=stream, flush=True)
 
-    timer = threading.Timer(patience, begin)
+    timer = threading.Timer(SECONDS_BETWEEN_LINES, begin)
     timer.daemon = True
     if shown and stream.isatty():
         line, end = line[: get_terminal_size().columns - len(" ... 9999.9 s") - 1], " "

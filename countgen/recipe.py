@@ -298,27 +298,6 @@ def _revision(fields: Recipe, preset: Preset | None, repository: str | None) -> 
     return wanted
 
 
-def load_backbone(
-    recipe: Mapping[str, Any],
-    *,
-    device: str | torch.device = "cpu",
-    model: str | None = None,
-    loras: Sequence[Lora] = (),
-) -> Backbone:
-    """Load the backbone that generated an image, with the settings of its recipe.
-
-    Args:
-        recipe, model, loras: as `check` takes them, which has more options.
-        device: where to generate.
-
-    Raises:
-        RecipeError, ValueError: as `check`.
-        OSError: the repository is not in the hub's cache and cannot be downloaded.
-    """
-    # `regenerate` checks the token, which is not at hand here.
-    return check({**recipe, "token": None}, model=model, loras=loras).load(device)
-
-
 @torch.no_grad()
 def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken | None = None) -> Tensor:
     """Return the image of a recipe, generated again: RGB float32 (3, H, W) in [0, 1].
@@ -328,7 +307,7 @@ def regenerate(recipe: Mapping[str, Any], backbone: Backbone, token: CountToken 
 
     Args:
         recipe: as `write` writes it.
-        backbone: from `load_backbone`.
+        backbone: from `check(recipe, token=token).load(device)`.
         token: the one that the recipe names, if it names one.
 
     Raises:

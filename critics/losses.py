@@ -105,21 +105,20 @@ def density(total: Tensor, target_count: int, scale: Tensor | float = 1.0) -> Te
     return (total / scale - target_count).abs()
 
 
-def dynamic_scale(total: Tensor, count: Tensor, smallest: float = 0.1) -> Tensor:
+def dynamic_scale(total: Tensor, count: Tensor) -> Tensor:
     """Density per object of an image: sum of the density map / number of detections, without gradient.
 
     The count scaled with it equals the detector's, which needs no gradient, and the gradient is that of the density
-    map. Where the detector has no detections the scale is 1, and it is never below `smallest`.
+    map. Where the detector has no detections the scale is 1. It is at least 0.1, which keeps the gradient finite.
 
     Args:
         total: (B,) sums of density maps, at least 0.
         count: int (B,), the detector's.
-        smallest: a floor, which keeps the gradient finite.
 
     Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
     """
     total = total.detach()
-    return torch.where(count > 0, total / count.clamp(min=1), torch.ones_like(total)).clamp(min=smallest)
+    return torch.where(count > 0, total / count.clamp(min=1), torch.ones_like(total)).clamp(min=0.1)
 
 
 LOSSES: dict[str, CountLoss] = {"l1": l1, "d2d": d2d, "margin": margin_loss}

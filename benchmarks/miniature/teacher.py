@@ -56,21 +56,17 @@ def integrate(
     *,
     steps: int,
     guidance_scale: float,
-    start: tuple[Tensor, int] | None = None,
+    start: tuple[Tensor, int],
 ) -> Tensor:
     """Sample latents, float32 (B, 4, 32, 32), by solving the probability-flow ODE with classifier-free guidance.
 
-    There is one guided evaluation for each step. The ODE begins with the noise, or, with `start`, at a timestep from
-    clean latents with the noise added (Meng et al. 2022, SDEdit).
+    There is one guided evaluation for each step. The ODE begins at the timestep of `start`, from its clean latents with
+    the noise added (Meng et al. 2022, SDEdit).
     """
-    scheduler, latents = solver(generator), noise.float()
-    if start is None:
-        scheduler.set_timesteps(steps, device=noise.device)
-    else:
-        clean, first = start
-        timesteps = [round(first * (steps - step) / steps) for step in range(steps)]
-        scheduler.set_timesteps(timesteps=timesteps, device=noise.device)
-        latents, _ = generator.add_noise(clean, latents, torch.full((len(noise),), first, device=noise.device))
+    scheduler, (clean, first) = solver(generator), start
+    timesteps = [round(first * (steps - step) / steps) for step in range(steps)]
+    scheduler.set_timesteps(timesteps=timesteps, device=noise.device)
+    latents, _ = generator.add_noise(clean, noise.float(), torch.full((len(noise),), first, device=noise.device))
     scheduler.set_begin_index(0)
     empty = generator.tokenize([""]).to(noise.device).expand(len(noise), -1, -1)
     conditioning = generator.encode(torch.cat([tokens, empty]))

@@ -243,13 +243,22 @@ class Backbone(ABC):
         embeds: PromptEmbeds,
         seeds: Sequence[int],
         *,
+        draft: bool = False,
         check: Callable[[], object] = lambda: None,
-    ) -> Tensor:
-        """Sample images as `render` does, without gradient, and with `memory` "low" one after the other."""
+    ) -> tuple[Tensor, Tensor]:
+        """Sample images as `render` does, without gradient, and with `memory` "low" one after the other.
+
+        Returns:
+            The images, and the clean latents (B, C, h, w) that they were decoded from.
+        """
         size = 1 if self.memory == "low" else len(seeds)
-        batches = [slice(start, start + size) for start in range(0, len(seeds), size)]
+        images, samples = [], []
         with torch.no_grad():
-            return torch.cat([self.render(latents[rows], embeds, seeds[rows], check=check) for rows in batches])
+            for start in range(0, len(seeds), size):
+                rows = slice(start, start + size)
+                samples.append(self.sample(latents[rows], embeds.expand(size), seeds[rows], check))
+                images.append(self.decode(samples[-1], draft=draft))
+            return torch.cat(images), torch.cat(samples)
 
     def sample(
         self,

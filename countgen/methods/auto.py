@@ -28,7 +28,7 @@ class AutoSettings(Settings):
 
     refinement_cost: float = setting(12.0, "evaluations that the refinement of a wrong image takes on average", above=0)
     search: SearchSettings = field(default_factory=SearchSettings)
-    refinement: RefinementSettings = field(default_factory=lambda: RefinementSettings(num_optimization_steps=8))
+    refinement: RefinementSettings = field(default_factory=RefinementSettings)
 
 
 def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) -> Iterator[Step]:

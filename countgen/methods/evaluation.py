@@ -94,7 +94,7 @@ def evaluate_latents(
     seeds = [seed] * len(latents)
 
     def evaluate() -> tuple[Tensor, Evaluation]:
-        images = problem.backbone.render_in_parts(latents, problem.embeds, seeds, check=budget.check_stop)
+        images, _ = problem.backbone.render_in_parts(latents, problem.embeds, seeds, check=budget.check_stop)
         budget.check_stop()
         return images, objective.evaluate(images)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -54,8 +54,9 @@ def searched(problem: Problem, seed: int, budget: Budget, settings: SearchSettin
 
 
 def best_of(steps: Sequence[Step]) -> list[Step]:
-    """Return the confirmed steps of a batch in the order of their seeds; if there are none, the best one."""
-    return [step for step in steps if step.confirmed] or [max(steps, key=lambda step: step.rank)]
+    """Return the confirmed steps of a batch in the order of their seeds; if there are none, the best one; no drafts."""
+    shown = [step for step in steps if not step.draft]
+    return [step for step in shown if step.confirmed] or [max(shown, key=lambda step: step.rank)]
 
 
 def until_accepted(problem: Problem, steps: Iterable[Step]) -> Generator[Step, None, bool]:
@@ -72,6 +73,10 @@ def until_accepted(problem: Problem, steps: Iterable[Step]) -> Generator[Step, N
 def evaluate_seeds(problem: Problem, seeds: Sequence[int], budget: Budget) -> list[Step]:
     """Evaluate each seed once: by the first critic, and by more critics and views while it may be confirmed.
 
+    Where the backbone has a tiny decoder, the first critic evaluates drafts of a batch, and the VAE decodes those that
+    may be confirmed, at least the most probable one. The others remain drafts: they have latents to start from, and
+    are not shown.
+
     Args:
         problem: to solve.
         seeds: at least one.
@@ -83,7 +88,7 @@ def evaluate_seeds(problem: Problem, seeds: Sequence[int], budget: Budget) -> li
         StopRequestedError: as `Budget.check_stop`.
     """
     latents = problem.backbone.initial_latents(seeds)
-    images, evaluation, probability = retry_with_low_memory(
+    images, evaluation, probability, decoded = retry_with_low_memory(
         problem.backbone, lambda: _evaluated(problem, latents, seeds, budget), problem.graphs.release
     )
     budget.charge(len(seeds))
@@ -91,20 +96,36 @@ def evaluate_seeds(problem: Problem, seeds: Sequence[int], budget: Budget) -> li
         raise NonFiniteLossError(
             f"no loss of the batch is finite at step {budget.steps - 1}; use float32 or another VAE"
         )
-    return Batch(seeds, latents, images, evaluation).steps(problem, probability, budget, SEARCH)
+    steps = Batch(seeds, latents, images, evaluation).steps(problem, probability, budget, SEARCH)
+    return [replace(step, draft=not full) for step, full in zip(steps, decoded.tolist(), strict=True)]
 
 
 def _evaluated(
     problem: Problem, latents: Tensor, seeds: Sequence[int], budget: Budget
-) -> tuple[Tensor, Evaluation, Tensor]:
-    """Return images, their evaluation by the first critic with the least margin of all evidence, and P(right) (B,)."""
-    images = problem.backbone.render_in_parts(latents, problem.embeds, seeds, check=budget.check_stop)
+) -> tuple[Tensor, Evaluation, Tensor, Tensor]:
+    """Return images, their evaluation by the first critic with the least margin of all evidence, and P(right) (B,).
+
+    The last tensor, bool (B,), tells images that the VAE decoded from drafts.
+    """
+    backbone, acceptance = problem.backbone, problem.acceptance
+    # A batch of one is decoded by the VAE anyway.
+    draft = backbone.tiny_vae is not None and len(seeds) > 1
+    images, samples = backbone.render_in_parts(latents, problem.embeds, seeds, draft=draft, check=budget.check_stop)
     (evidence, (objective,)), *further = stages(problem)
     budget.check_stop()
-    evaluation = objective.evaluate(images)
-    margins, critics = evaluation.margin, objective.columns
-    least, probability = margins.amin(1), problem.acceptance.probability(evidence, margins, critics)
-    rows = torch.arange(len(images), device=images.device)
+    evaluation, critics = objective.evaluate(images), objective.columns
+    probability = acceptance.probability(evidence, evaluation.margin, critics)
+    decoded = torch.ones_like(probability, dtype=torch.bool)
+    if draft:
+        decoded = probability >= WORTH_MORE * problem.sure
+        decoded[probability.argmax()] = True
+        images[decoded] = torch.cat([backbone.decode(sample[None]) for sample in samples[decoded]])
+        exact = objective.evaluate(images[decoded])
+        for field in fields(Evaluation):
+            getattr(evaluation, field.name)[decoded] = getattr(exact, field.name)
+        probability[decoded] = acceptance.probability(evidence, exact.margin, critics)
+    rows = decoded.nonzero()[:, 0]
+    margins, least = evaluation.margin[rows], evaluation.margin.amin(1)
     for evidence, objectives in further:
         undecided = (probability[rows] < problem.sure) & (probability[rows] >= WORTH_MORE * problem.sure)
         rows, margins = rows[undecided], margins[undecided]
@@ -115,9 +136,9 @@ def _evaluated(
             margins = torch.cat([margins, objective.evaluate(images[rows]).margin], 1)
             critics += objective.columns
         least[rows] = margins.amin(1)
-        probability[rows] = problem.acceptance.probability(evidence, margins, critics)
+        probability[rows] = acceptance.probability(evidence, margins, critics)
     loss = evaluation.loss * len(problem.critics)  # comparable with that of all critics
-    return images, replace(evaluation, loss=loss, margin=least), probability
+    return images, replace(evaluation, loss=loss, margin=least), probability, decoded
 
 
 def stages(problem: Problem) -> list[tuple[Evidence, list[Objective]]]:

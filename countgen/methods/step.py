@@ -43,6 +43,7 @@ class Step:
             a forward pass with its backward counts as COST_WITH_GRADIENT, all views together as one.
         seconds: spent on the run so far, this evaluation included.
         rendered_alone: without gradient and in no batch: rendered again, the image has the same bits.
+        draft: decoded by the tiny decoder alone; methods do not yield such a step.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Step:
     evaluations: int
     seconds: float
     rendered_alone: bool = False
+    draft: bool = False
 
     @property
     def rank(self) -> float:

@@ -145,5 +145,5 @@ def _batches(
         for start in range(0, len(seeds), _BATCH_SIZE):
             batch = seeds[start : start + _BATCH_SIZE]
             latents = backbone.initial_latents(batch)
-            render = partial(backbone.render_in_parts, latents, embeds, batch)
-            yield name, batch, retry_with_low_memory(backbone, render)
+            images, _ = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
+            yield name, batch, images

@@ -11,11 +11,9 @@ from countgen.tokens.file import CountToken
 from countgen.tokens.settings import FIRST_TRIAL_SEED
 from countgen.tokens.textual_inversion import encode_prompt
 
-NUM_IMAGES = 32
-
 
 @torch.no_grad()
-def try_token(models: Models, token: CountToken, num_images: int = NUM_IMAGES) -> tuple[float, float]:
+def try_token(models: Models, token: CountToken, num_images: int) -> tuple[float, float]:
     """Return the judge's accuracy with the token and with the plain prompt, on the same seeds.
 
     The objects are those that the token was trained on, in turn; the seeds are not those of training or validation.

@@ -7,7 +7,7 @@ import torch
 
 import countgen
 from countgen.images import read_png, save_png, to_pil
-from countgen.recipe import load_backbone, plain, regenerate
+from countgen.recipe import check, plain, regenerate
 
 pytestmark = pytest.mark.core
 
@@ -26,7 +26,7 @@ def test_an_image_is_generated_again_from_the_recipe_in_its_file(
     image, recipe = read_png(save_png(result.image, tmp_path / "a.png", result.recipe))
     assert recipe == result.recipe
     assert ("latents" in recipe) == (result.phase != "search")
-    backbone = load_backbone(recipe)
+    backbone = check(recipe).load("cpu")
     again = regenerate(recipe, backbone)
     assert torch.equal(again, result.image)
     assert to_pil(again).tobytes() == image.tobytes()

@@ -1,4 +1,4 @@
-"""Drafts of a tiny decoder carry the gradient; what is shown and counted is the VAE's."""
+"""Drafts of a tiny decoder carry the gradient and sort out seeds; what is shown and counted is the VAE's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from countgen.backbones import Backbone
 from countgen.methods.noise import NoiseSettings, noise
 from countgen.methods.problem import Problem
 from countgen.methods.refinement import refine
+from countgen.methods.seeds import best_of, evaluate_seeds
 from countgen.methods.step import Budget
 from countgen.prompts import Target
 from tests.countgen.backbones.conftest import tiny_decoder
@@ -48,6 +49,27 @@ def test_gradients_use_the_draft_and_steps_show_images_of_the_vae(drafting: Back
         assert not torch.allclose(step.image, drafted, atol=0.01)
         assert step.counts == tuple(models.critics[0].counts(rendered[None], ["apple"])[0].tolist())
     assert not torch.equal(steps[-1].latents, latents[0])
+
+
+def test_a_search_evaluates_drafts_and_shows_what_the_vae_decodes(drafting: Backbone, models: countgen.Models) -> None:
+    """Drafts of noise show no apples: the most probable one is decoded, and drafts that are as good as images are."""
+    with torch.no_grad():
+        embeds = drafting.encode_prompt(PROMPT)
+    problem = Problem(drafting, models.critics, (Target("apple", 7),), embeds)
+    steps = evaluate_seeds(problem, range(5), budget := Budget())
+    assert [step.draft for step in steps].count(False) == 1
+    assert budget.evaluations == 5
+    (shown,) = best_of(steps)
+    torch.testing.assert_close(shown.image, drafting.render(shown.latents[None], embeds)[0].detach())
+    assert shown.counts == tuple(models.critics[0].counts(shown.image[None], ["apple"])[0].tolist())
+
+    drafting.tiny_vae = drafting.pipeline.vae
+    by_drafts = evaluate_seeds(problem, range(12), Budget())
+    drafting.tiny_vae = None
+    by_images = evaluate_seeds(problem, range(12), Budget())
+    assert [step.confirmed for step in by_drafts] == [step.confirmed for step in by_images]
+    assert any(step.draft for step in by_drafts)
+    assert not any(step.draft for step in by_images)
 
 
 @pytest.mark.parametrize("limit", [1, 8])

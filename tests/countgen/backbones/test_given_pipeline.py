@@ -18,7 +18,7 @@ import countgen
 from countgen.backbones import Backbone
 from countgen.backbones.assembly import from_pipeline
 from countgen.errors import RecipeError
-from countgen.recipe import load_backbone, regenerate
+from countgen.recipe import regenerate
 from tests.countgen.backbones.conftest import BUILDERS, PROMPT, build, images_of, stock_images, tiny
 
 DETECTORS: dict[str, Any] = {"critics": ("miniature-yolo",), "judge": "miniature-fcos"}
@@ -191,7 +191,7 @@ def test_a_pipeline_goes_into_a_run_and_its_recipe_needs_it_again(tmp_path: Path
     assert result.recipe["changed_parts"] == ["pipeline"]
     assert torch.equal(regenerate(result.recipe, models.backbone), result.image)
     with pytest.raises(RecipeError, match="may not name by itself"):
-        load_backbone(result.recipe)
+        countgen.recipe.check(result.recipe)
 
 
 @pytest.mark.parametrize(
