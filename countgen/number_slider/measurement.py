@@ -13,7 +13,7 @@ from torch import Tensor
 
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.backbones.registry import base_model
-from countgen.critics import NO_ANSWER, Critic
+from countgen.critics import Critic
 from countgen.methods import DEFAULT_SURE
 from countgen.methods.acceptance import Acceptance
 from countgen.methods.acceptance_fit import fit_acceptance
@@ -48,9 +48,7 @@ class CalibrationSettings(Settings):
 def new_calibration(
     models: Models, object_names: Sequence[str] = OBJECTS, settings: CalibrationSettings = CalibrationSettings()
 ) -> Calibration:
-    """Return a calibration without points; a ValueError if no object class is given or the detector lacks one."""
-    if not object_names:
-        raise ValueError("a calibration of the number axis needs at least one object class; give object_names")
+    """Return a calibration without points; a ValueError if a detector lacks one of the object classes."""
     models.check(tuple(Target(name, settings.max_number) for name in object_names))
     backbone = models.backbone
     return Calibration(
@@ -93,7 +91,7 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
 def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
     """Return the number of images by their count."""
     counts = Counter[int]()
-    for name, _, images in _batches(models, calibration, number, offset, calibration.images_per_point):
+    for name, images in _batches(models, calibration, number, offset, calibration.images_per_point):
         counts.update(models.critics[0].counts(images, [name])[:, 0].tolist())
     return counts
 
@@ -104,15 +102,12 @@ def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acce
     all_margins, verdicts, halves = [], [], []
     for number in range(1, calibration.max_number + 1):
         at_most = min(calibration.images_per_point, FITTED_IMAGES)
-        for name, seeds, images in _batches(models, calibration, number, 0.0, at_most):
+        for name, images in _batches(models, calibration, number, 0.0, at_most):
             objective = Objective(models.critics, (Target(name, number),), CONFIRMATION_VIEWS)
-            counts = judge.counts(images, [name])[:, 0].cpu()
-            judged = counts != NO_ANSWER
-            all_margins.append(objective.evaluate(images).margin.double().cpu()[judged])
-            verdicts.append(counts[judged] == number)
-            # Images of one seed are alike, whatever their number: all are in one half.
-            turns = (torch.tensor(seeds) - calibration.first_seed) // len(calibration.object_names)
-            halves.append(turns[judged] % 2 == 0)
+            all_margins.append(objective.evaluate(images).margin.double().cpu())
+            verdicts.append(judge.counts(images, [name])[:, 0].cpu() == number)
+            # Every other seed, since images of one seed are alike, whatever their number.
+            halves.append(torch.arange(len(images)) % 2 == 0)
     margins, right, half, critics = *map(torch.cat, (all_margins, verdicts, halves)), objective.columns
     confirmed = torch.zeros_like(right)
     for held_out in (half, ~half):
@@ -130,8 +125,8 @@ def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acce
 @torch.no_grad()
 def _batches(
     models: Models, calibration: Calibration, number: int, offset: float, at_most: int
-) -> Iterator[tuple[str, range, Tensor]]:
-    """Yield the images of the first seeds, (B, 3, H, W), with their object class and their seeds."""
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield object class and images (B, 3, H, W) of the first seeds."""
     backbone = models.backbone
     word = number_word(number)
     span = (len(_BEFORE), len(_BEFORE) + len(word))
@@ -146,4 +141,4 @@ def _batches(
             batch = seeds[start : start + _BATCH_SIZE]
             latents = backbone.initial_latents(batch)
             images, _ = retry_with_low_memory(backbone, partial(backbone.render_in_parts, latents, embeds, batch))
-            yield name, batch, images
+            yield name, images
