@@ -24,7 +24,7 @@ COMMANDS = {
     "count": ("arguments:Count", "count objects in images"),
     "tokens list": ("arguments:Tokens", "list the shipped count tokens"),
     "tokens learn": ("learn:Learn", "train a count token"),
-    "calibrate": ("calibrate:Calibrate", "measure a model's number axis"),
+    "calibrate": ("calibrate:Calibrate", "fit number axis and P(right) to a model"),
     "reproduce": ("arguments:Reproduce", "generate an image again"),
     "eval": ("arguments:Evaluate", "compare methods on many prompts"),
     "report": ("arguments:Report", "report on an evaluation, or compare two"),

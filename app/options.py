@@ -226,7 +226,7 @@ class CalibrationFile(Group, panel="Model"):
     """A calibration of the number axis."""
 
     calibration: Path | None = option(
-        None, "FILE", "from countgen calibrate, for counts beyond the model's number words"
+        None, "FILE", "from countgen calibrate, for P(right) and counts beyond the model's number words"
     )
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from msgspec import structs
 
 import countgen
 from countgen.methods import seeds as seeds_module
@@ -15,7 +14,6 @@ from countgen.methods.problem import Problem
 from countgen.methods.search import search
 from countgen.methods.seeds import WORTH_MORE, SearchSettings, evaluate_seeds, stages
 from countgen.methods.step import Budget
-from countgen.number_slider import find_calibration
 from countgen.prompts import Target
 
 
@@ -114,15 +112,3 @@ def test_the_result_and_the_recipe_hold_the_probability(models):
     assert result.confirmed == (result.probability >= 0.9)
     assert result.recipe["sure"] == 0.9
     assert result.recipe["probability"] == pytest.approx(result.probability, abs=1e-4)
-
-
-def test_a_model_is_judged_by_its_own_calibration(models):
-    calibration = find_calibration(models.backbone)
-    assert calibration.acceptance is not None
-    stricter = structs.replace(calibration, acceptance=Acceptance(first=Evidence(intercept=-9.0, below=0.0, above=0.0)))
-    shipped, given = (
-        countgen.generate("one apple", models, method="plain", seed=0, calibration=calibration)
-        for calibration in (None, stricter)
-    )
-    assert given.probability == pytest.approx(1 / (1 + math.e**9), rel=1e-3)
-    assert shipped.probability > given.probability
