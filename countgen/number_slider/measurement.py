@@ -29,9 +29,6 @@ from countgen.prompts.plurals import counted
 OBJECTS = ("apple", "orange", "banana", "donut", "carrot", "cat", "dog", "bird", "car", "bus", "cup", "clock")
 """Classes of COCO and of the embedded detectors."""
 
-FITTED_IMAGES = 100
-"""Most images of each number word that P(right) is fitted to."""
-
 _BATCH_SIZE = 8
 _BEFORE = "a photo of "
 
@@ -91,7 +88,7 @@ def measure(models: Models, calibration: Calibration) -> Iterator[Calibration]:
 def _counts(models: Models, calibration: Calibration, number: int, offset: float) -> Counter[int]:
     """Return the number of images by their count."""
     counts = Counter[int]()
-    for name, images in _batches(models, calibration, number, offset, calibration.images_per_point):
+    for name, images in _batches(models, calibration, number, offset):
         counts.update(models.critics[0].counts(images, [name])[:, 0].tolist())
     return counts
 
@@ -101,8 +98,7 @@ def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acce
     """Return P(right), fitted to plain images of the number words."""
     all_margins, verdicts, halves = [], [], []
     for number in range(1, calibration.max_number + 1):
-        at_most = min(calibration.images_per_point, FITTED_IMAGES)
-        for name, images in _batches(models, calibration, number, 0.0, at_most):
+        for name, images in _batches(models, calibration, number, 0.0):
             objective = Objective(models.critics, (Target(name, number),), CONFIRMATION_VIEWS)
             all_margins.append(objective.evaluate(images).margin.double().cpu())
             verdicts.append(judge.counts(images, [name])[:, 0].cpu() == number)
@@ -123,14 +119,12 @@ def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acce
 
 
 @torch.no_grad()
-def _batches(
-    models: Models, calibration: Calibration, number: int, offset: float, at_most: int
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield object class and images (B, 3, H, W) of the first seeds."""
+def _batches(models: Models, calibration: Calibration, number: int, offset: float) -> Iterator[tuple[str, Tensor]]:
+    """Yield the images of a point, (B, 3, H, W), with their object class."""
     backbone = models.backbone
     word = number_word(number)
     span = (len(_BEFORE), len(_BEFORE) + len(word))
-    all_seeds = range(calibration.first_seed, calibration.first_seed + at_most)
+    all_seeds = range(calibration.first_seed, calibration.first_seed + calibration.images_per_point)
     for index, name in enumerate(calibration.object_names):
         seeds = all_seeds[index :: len(calibration.object_names)]
         shifts = []
