@@ -92,17 +92,16 @@ def margin_loss(
     return (lacking + surplus).sum(1)
 
 
-def density(total: Tensor, target_count: int, scale: Tensor | float = 1.0) -> Tensor:
-    """Absolute difference of a scaled density sum and the target, |sum / scale - N|, for critics without candidates.
+def density(total: Tensor, target_count: int) -> Tensor:
+    """Absolute difference of a density sum and the target, |sum - N|, for critics without candidates.
 
     Args:
         total: (B,) sums of density maps, at least 0, with gradient.
         target_count: N.
-        scale: density per object: 1 for a calibrated map, (B,) for a dynamic scale, see `dynamic_scale`.
 
     Source: Zafar et al. 2024 (count token, arXiv 2408.11721).
     """
-    return (total / scale - target_count).abs()
+    return (total - target_count).abs()
 
 
 def dynamic_scale(total: Tensor, count: Tensor) -> Tensor:

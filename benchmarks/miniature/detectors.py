@@ -129,15 +129,12 @@ def _fit(
 
 
 @torch.no_grad()
-def calibrate(counter: DensityCounter, scenes: int) -> Tensor:
+def calibrate(counter: DensityCounter, scenes: int) -> None:
     """Scale the maps of a density counter in evaluation mode, in place, so that each object's map sums to its count.
 
     The largest part of the network's error is a constant factor per object class. It is measured on rendered scenes of
     that class, with 1 to 12 objects, because with more it would also correct for hidden ones. The factor's logarithm is
     added to the bias of the last layer.
-
-    Returns:
-        The factor of each object's map, (24,): the true count divided by the sum of the map.
     """
     bias = counter.head.bias
     assert bias is not None
@@ -149,6 +146,4 @@ def calibrate(counter: DensityCounter, scenes: int) -> Tensor:
         rows = [Scene(((kind, count),), int(rng.integers(len(BACKGROUNDS)))) for count in counts]
         total = sum(float(counter(images)[:, kind].sum()) for images in render(rows, sprites, noise).images.split(60))
         factors.append(sum(counts) / max(total, 1.0))
-    scale = torch.tensor(factors, device=bias.device)
-    bias += scale.log()
-    return scale
+    bias += torch.tensor(factors, device=bias.device).log()

@@ -15,7 +15,6 @@ import torch
 
 import countgen
 from countgen.benchmarks.evaluation.statistics import wilson_interval
-from countgen.critics.vocabulary import plural
 from countgen.methods.best_of_n import BestOfNSettings
 from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.miniature.world import OBJECT_NAMES
@@ -23,6 +22,7 @@ from countgen.models import Models
 from countgen.options import Options
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
+from countgen.prompts.plurals import counted
 
 MODELS = ("miniature", "miniature-pixart")
 MOST_EVALUATIONS = 60
@@ -38,7 +38,7 @@ def cases(number: int, first_seed: int) -> Iterator[tuple[str, Target, int]]:
     generator = random.Random(first_seed)
     for index in range(number):
         target = Target(generator.choice(OBJECT_NAMES), COUNTS[index % len(COUNTS)])
-        objects = plural(target.object_name) if target.target_count > 1 else target.object_name
+        objects = counted(target.object_name, target.target_count)
         yield f"a photo of {number_word(target.target_count)} {objects}", target, first_seed + 1000 * index
 
 

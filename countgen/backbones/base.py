@@ -202,7 +202,6 @@ class Backbone(ABC):
         seeds: Sequence[int] | None = None,
         *,
         draft: bool = False,
-        check: Callable[[], object] = lambda: None,
     ) -> Tensor:
         """Sample images from latents, with gradient to latents and embeds.
 
@@ -212,7 +211,6 @@ class Backbone(ABC):
             seeds: the seeds of the latents. A sampler that adds noise between its steps samples that noise as the
                 stock pipeline does with these seeds, and needs them at more than one step.
             draft: decode with the tiny VAE, if there is one.
-            check: called before each step of the sampler; its error ends the rendering.
 
         Raises:
             ValueError: the number of seeds differs from that of the latents, or the sampler needs seeds and got none.
@@ -233,7 +231,7 @@ class Backbone(ABC):
         if scale is not None:
             latents = scale.unscale_gradient(latents)
             embeds = scale.unscale_embeds(embeds)
-        sample = self.sample(latents, embeds, seeds, check)
+        sample = self.sample(latents, embeds, seeds)
         images = self.decode(sample, draft=draft)
         return images if scale is None else scale.scale_gradient(images)
 
@@ -247,6 +245,8 @@ class Backbone(ABC):
         check: Callable[[], object] = lambda: None,
     ) -> tuple[Tensor, Tensor]:
         """Sample images as `render` does, without gradient, and with `memory` "low" one after the other.
+
+        `check` is called before each step of the sampler; its error ends the rendering.
 
         Returns:
             The images, and the clean latents (B, C, h, w) that they were decoded from.

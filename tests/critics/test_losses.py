@@ -92,11 +92,11 @@ def test_the_margin_loss_is_zero_exactly_when_the_count_is_right_by_the_margin()
         assert torch.equal(zero, (hard_count(given, THRESHOLD) == target_count) & ~near.any(1))
 
 
-def test_the_density_loss_is_the_distance_of_the_scaled_sum() -> None:
+def test_the_density_loss_is_the_distance_of_the_sum() -> None:
     total = torch.tensor([12.0, 3.0], requires_grad=True)
-    value = density(total, 5, torch.tensor([2.0, 1.0]))
-    assert value.tolist() == [1, 2]
-    assert torch.autograd.grad(value.sum(), total)[0].tolist() == [0.5, -1]
+    value = density(total, 5)
+    assert value.tolist() == [7, 2]
+    assert torch.autograd.grad(value.sum(), total)[0].tolist() == [1, -1]
 
 
 def test_the_dynamic_scale_never_divides_by_zero() -> None:
