@@ -123,9 +123,8 @@ def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> Non
             as_written = "not measured" if written is None else f"{100 * written:.0f} %"
             used = ", used" if ask["used"] else ""
             print(fitted(f"  {count}: ask for {said}, {100 * ask['share']:.0f} % (as written {as_written}){used}", 4))
-        fit = summary["fitted"]
-        confirmed = f"of {fit['images']} images {fit['confirmed']} are confirmed at {DEFAULT_SURE:g}"
-        print(
-            fitted(f"P(right) on seeds that it was not fitted to: {confirmed}, {fit['right']} right by {fit['judge']}")
-        )
+        if (fit := summary["fitted"])["judge"]:
+            confirmed = f"of {fit['images']} images {fit['confirmed']} are confirmed at {DEFAULT_SURE:g}"
+            right = f"{fit['right']} of them right by {fit['judge']}"
+            print(fitted(f"P(right) on seeds that it was not fitted to: {confirmed}, {right}"))
     print(f"  {out}")
