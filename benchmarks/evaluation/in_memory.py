@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from msgspec.structs import replace
 
@@ -27,6 +27,9 @@ from countgen.progress import counted_progress
 from countgen.prompts import parse
 from countgen.run import Run
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 METHODS = ("plain", "search", "auto")
 
 
@@ -41,6 +44,17 @@ class Evaluation:
 
     records: tuple[Record, ...]
     tables: tuple[Table, ...]
+
+    def to_pandas(self) -> dict[str, DataFrame]:
+        """Return the tables by their titles; needs pandas."""
+        import pandas
+
+        return {
+            table.title: pandas.DataFrame(
+                [row[1:] for row in table.rows], [row[0] for row in table.rows], table.header[1:]
+            )
+            for table in self.tables
+        }
 
 
 def evaluate(
