@@ -9,7 +9,7 @@ import torch
 from countgen.methods.auto import AutoSettings, auto
 from countgen.methods.lmn import LatentModifier, LMNSettings
 from countgen.methods.noise import NoiseSettings, noise
-from countgen.methods.problem import Problem
+from countgen.methods.problem import Problem, confirmed
 from countgen.methods.refinement import DirectLatents, latent_prior, refine
 from countgen.methods.search import search
 from countgen.methods.seeds import SEED_STRIDE, SearchSettings, searched
@@ -31,8 +31,8 @@ def never(step: Step) -> bool:
 def problem(models, embeds):
     """A problem of so many apples, for the prompt that asks for seven."""
 
-    def of(target_count):
-        return Problem(models.backbone, models.critics, (Target("apple", target_count),), embeds, never)
+    def of(target_count, accept=never):
+        return Problem(models.backbone, models.critics, (Target("apple", target_count),), embeds, accept)
 
     return of
 
@@ -51,6 +51,13 @@ def test_search_never_draws_a_seed_twice_and_counts_its_evaluations(models, prob
     batches = list(searched(problem(7), 5, Budget(max_evaluations=9), SearchSettings(batch_size=4)))
     assert [len(batch) for batch in batches] == [2, 4, 3]
     assert [step.seed for batch in batches for step in batch] == [5 + k * SEED_STRIDE for k in range(9)]
+
+
+def test_search_stops_at_the_first_confirmed_candidate(models, problem):
+    steps = list(search(problem(7, confirmed), 0, Budget(max_evaluations=200), SearchSettings()))
+    assert steps[-1].confirmed
+    assert steps[-1].counts == (7,)
+    assert not any(step.confirmed for step in steps[:-1])
 
 
 STARTS = [
