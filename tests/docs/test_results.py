@@ -16,7 +16,7 @@ def test_the_readme_shows_what_the_report_computes(capsys: pytest.CaptureFixture
     head, _, *rows = (line.strip("|").split("|") for line in table.split("\n\n")[0].splitlines())
     assert main(["report", str(ROOT / "benchmarks" / "results" / "study"), "--json"]) == 0
     sections = {section["suite"]: section for section in json.loads(capsys.readouterr().out)["sections"]}
-    assert len(rows) == 5
+    assert len(rows) == 6
     suite = ""
     for named, kind, *cells in rows:
         suite = named.partition(":")[0].strip(" `") or suite  # a further row of the same suite has no name
