@@ -179,15 +179,6 @@ def suite_digest(suite: str) -> str:
     return content_digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
 
 
-def cases(settings: RunSettings) -> list[Case]:
-    """Return the cases of a run, or of its shard, each once, in the order in which they are generated.
-
-    Raises:
-        ValueError: as `all_cases`.
-    """
-    return [case for case in all_cases(settings) if is_possible(case)]
-
-
 def is_possible(case: Case) -> bool:
     """Return whether the count token that a case needs, if any, is shipped.
 
@@ -206,8 +197,8 @@ def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
 
 
-def all_cases(settings: RunSettings) -> list[Case]:
-    """Return all cases of a run, or of its shard, also those that are not possible.
+def cases(settings: RunSettings) -> list[Case]:
+    """Return the cases of a run, or of its shard, each once and in their order, also those that are not possible.
 
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.
