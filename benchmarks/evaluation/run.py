@@ -70,7 +70,7 @@ def evaluate(
     every = cases(settings)
     possible = [case for case in every if is_possible(case)]
     if every and not possible and settings.shard == "1/1":  # one part of several may be empty
-        known = ", ".join(available_tokens(every[0].backbone))
+        known = ", ".join(available_tokens(every[0].backbone)) or "none"
         raise ValueError(
             f"none of the {len(every)} images of {settings.suite} with {', '.join(settings.methods)} can be generated: "
             f"the count tokens are for one class, {known}; give other prompts, or a method without a token"
