@@ -44,14 +44,15 @@ def test_a_run_that_is_left_early_keeps_its_best_and_is_iterated_once(models):
         list(run)
 
 
-PASSES = ((Backbone, "render"), (Objective, "evaluate"), (torch.autograd, "grad"))
+PASSES = ((Backbone, "render"), (Backbone, "render_in_parts"), (Objective, "evaluate"), (torch.autograd, "grad"))
 SAMPLER_STEPS = ((StableDiffusionXL, "denoise"),)
 
 
 @pytest.mark.parametrize(
     ("method", "seed", "watched", "number", "interrupted"),
     [
-        ("search", 1, PASSES, 6, "Backbone.render"),  # of the second seed; all critics and views evaluate the first one
+        # The second seed; all critics and views evaluate the first one.
+        ("search", 1, PASSES, 6, "Backbone.render_in_parts"),
         ("search", 1, PASSES, 7, "Objective.evaluate"),
         ("noise", 1, PASSES, 3, "torch.autograd.grad"),  # of the images
         ("noise", 1, PASSES, 4, "torch.autograd.grad"),  # of the latents
