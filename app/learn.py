@@ -17,12 +17,10 @@ from countgen.number_slider.learning import direction_token
 from countgen.progress import progress_line
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
-from countgen.tokens.file import CountToken, load_token, save_token
+from countgen.tokens.file import SUFFIX, CountToken, load_token, save_token
 from countgen.tokens.settings import LearnSettings
 from countgen.tokens.trainer import Learning
 from countgen.tokens.trial import try_token
-
-SUFFIX = ".safetensors"
 
 
 class Training(Group, panel="Training"):

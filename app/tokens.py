@@ -7,7 +7,7 @@ from countgen.app.arguments import Tokens
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.backbones.registry import find
-from countgen.benchmarks.evaluation.token_records import RECORDS, TokenRecord, direction_records, plain_accuracy, read
+from countgen.benchmarks.evaluation.token_records import plain_accuracy, records_of
 from countgen.prompts.number_words import number_word
 from countgen.tokens import CountToken, available_tokens
 
@@ -21,16 +21,14 @@ def run(command: Tokens) -> int:
         return OK
     if not tokens:
         print(fitted(f"no token is shipped for {command.model}; train one with countgen tokens learn"))
-    measured = [*read(RECORDS), *read(direction_records(command.model))]
     for name, token in tokens.items():
-        records = [record for record in measured if record.token == token.sha256]
-        print(fitted(f"{name:<9} {_described(token, records)}", hang=10))
+        print(fitted(f"{name:<9} {_described(token, command.model)}", hang=10))
     return OK
 
 
-def _described(token: CountToken, records: list[TokenRecord]) -> str:
+def _described(token: CountToken, model: str) -> str:
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % correct"
-    if records:
+    if records := records_of(token, model):
         plain, alike = plain_accuracy(records, token.target_count)
         accuracy += f", baseline {100 * plain:.0f} %" + (" (the token equals the number word)" if alike else "")
     vectors = len(next(iter(token.vectors.values())))

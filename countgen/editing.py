@@ -11,9 +11,9 @@ from countgen.backbones import Backbone
 from countgen.errors import RecipeError
 from countgen.models import Models
 from countgen.number_slider import NumberShift
+from countgen.number_slider.shifts import number_span
 from countgen.options import EditFields
 from countgen.prompts import Target
-from countgen.prompts.number_spans import number_span
 from countgen.prompts.recount import recounted
 from countgen.recipe import regenerate
 from countgen.recipe_fields import Recipe, fields_of

@@ -116,8 +116,8 @@ class ModuleCritic(Critic):
         if isinstance(output, Sequence) and all(map(_is_detections, output)) and len(output) == number:
             return self._padded(output)
         raise ValueError(
-            f"{self.name} returned {_described(output)} for {number} images; expected a pair (boxes (B, A, 4), logits "
-            "(B, A, C)), or for each image a dict of the tensors boxes (N, 4), scores (N,) and labels (N,)"
+            f"{self.name} returned a {type(output).__name__} for {number} images; expected a pair (boxes (B, A, 4), "
+            "logits (B, A, C)), or for each image a dict of the tensors boxes (N, 4), scores (N,) and labels (N,)"
         )
 
     def _checked(self, boxes: Tensor, logits: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -158,14 +158,3 @@ def _is_detections(detections: Any) -> bool:
     if not (isinstance(boxes, Tensor) and isinstance(scores, Tensor) and isinstance(labels, Tensor)):
         return False
     return scores.ndim == 1 and labels.shape == scores.shape and boxes.shape == (len(scores), 4)
-
-
-def _described(output: Any) -> str:
-    if isinstance(output, Tensor):
-        return f"a tensor {tuple(output.shape)}"
-    if isinstance(output, Mapping):
-        return f"a dict of {', '.join(map(str, output)) or 'nothing'}"
-    if isinstance(output, (list, tuple)):
-        inside = _described(output[0]) if output else "nothing"
-        return f"a {type(output).__name__} of {len(output)} ({inside} first)"
-    return f"a {type(output).__name__}"

@@ -64,14 +64,9 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...], float | 
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    if "object_names" not in metadata:
-        raise ValueError(
-            f"{path} has no object names; write it with countgen.critics.weights.write, "
-            'which puts a JSON list "object_names" into its metadata'
-        )
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    with explained(f"{path} is damaged: its object_names are not a list of names"):
-        object_names = msgspec.json.decode(metadata["object_names"], type=_Names)
+    with explained(f"{path} has no list of object_names; write it with countgen.critics.weights.write"):
+        object_names = msgspec.json.decode(metadata.get("object_names", "null"), type=_Names)
     return tensors, object_names, threshold_of(metadata, path)
 
 

@@ -11,7 +11,7 @@ from countgen.app.demo.generate_page import QUIET, GeneratePage, upload_button
 from countgen.app.demo.jobs import Jobs
 from countgen.app.demo.limits import LimitError
 from countgen.app.demo.results import Session, sentence, status
-from countgen.benchmarks.evaluation.token_records import RECORDS, direction_records, plain_accuracy, read
+from countgen.benchmarks.evaluation.token_records import plain_accuracy, records_of
 from countgen.errors import CountGenError
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -84,10 +84,9 @@ def measured_table(model: str | None) -> str:
     """Return what the shipped tokens of a model were measured to do, as Markdown."""
     if model is None:
         return "No token is shipped for these models."
-    measured = [*read(RECORDS), *read(direction_records(model))]
     rows = ["| token | right with it | right with the word |", "| --- | --- | --- |"]
     for name, token in available_tokens(model).items():
-        records = [record for record in measured if record.token == token.sha256]
+        records = records_of(token, model)
         right = "not measured" if token.accuracy is None else f"{token.accuracy:.0%}"
         word = f"{plain_accuracy(records, token.target_count)[0]:.0%}" if records else "not measured"
         rows.append(f"| {name} | {right} | {word} |")

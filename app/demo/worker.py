@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
-import sys
 import time
 from collections.abc import AsyncIterator, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from typing import Any, TypeVar
 import countgen
 from countgen.app.demo.limits import LimitError, Limits
 from countgen.backbones.cuda_graphs import CUDAGraphs
+from countgen.benchmarks.evaluation.peak_memory import release_memory
 from countgen.models import load_critic
 from countgen.prompts.plurals import counted
 
@@ -149,10 +148,3 @@ class Worker:
         changed.preset = replace(preset, num_inference_steps=steps, guidance_scale=guidance, timesteps=timesteps)
         changed.num_inference_steps, changed.guidance_scale = steps, guidance
         return replace(models, backbone=changed, graphs=CUDAGraphs())
-
-
-def release_memory() -> None:
-    """Return freed memory to the operating system; glibc keeps free blocks that lie between used ones."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)

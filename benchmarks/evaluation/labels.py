@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from filelock import FileLock
 from msgspec import Meta
 
 from countgen.benchmarks.evaluation.json_lines import Line, LineFile, read_lines
 from countgen.benchmarks.evaluation.records import read_run
 from countgen.files.folder import writable_path
-from countgen.files.lock import locked
 
 LABELS = "labels.jsonl"
 LOCK = "labels.lock"
@@ -80,7 +80,7 @@ def save_labels(run: str | Path, labels: Iterable[Label]) -> None:
     Raises:
         RecordWriteError: the disk is full or the folder cannot be written; earlier labels are unchanged.
     """
-    with locked(writable_path(Path(run), LOCK), wait=True), LineFile(Path(run), LABELS) as file:
+    with FileLock(writable_path(Path(run), LOCK), mode=0o644), LineFile(Path(run), LABELS) as file:
         for label in labels:
             file.append(label.to_line())
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
-from itertools import product
 from typing import Any
 
 import countgen
@@ -100,12 +99,6 @@ class RunSettings:
         object.__setattr__(self, "method_settings", arms.canonical(self.methods, self.method_settings))
         for detector in (*self.critics, *self.judges):
             check_detector(detector)
-        for backbone, arm in product(self.backbones, map(arms.find, self.methods)):
-            if arm.with_token and not available_tokens(backbone):
-                raise ValueError(
-                    f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; leave "
-                    "one of the two out"
-                )
         for judge in self.judges:
             if not steering(self.critics).isdisjoint(parts_of(judge)):
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")
@@ -179,15 +172,6 @@ def suite_digest(suite: str) -> str:
     return content_digest([[prompt.prompt, _counts(prompt), prompt.tags.get("seed")] for prompt in load(suite)])
 
 
-def cases(settings: RunSettings) -> list[Case]:
-    """Return the cases of a run, or of its shard, each once, in the order in which they are generated.
-
-    Raises:
-        ValueError: as `all_cases`.
-    """
-    return [case for case in all_cases(settings) if is_possible(case)]
-
-
 def is_possible(case: Case) -> bool:
     """Return whether the count token that a case needs, if any, is shipped.
 
@@ -206,8 +190,8 @@ def object_names(cases: Iterable[Case]) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(tuple(target.object_name for target in case.prompt.targets) for case in cases))
 
 
-def all_cases(settings: RunSettings) -> list[Case]:
-    """Return all cases of a run, or of its shard, also those that are not possible.
+def cases(settings: RunSettings) -> list[Case]:
+    """Return the cases of a run, or of its shard, each once and in their order, also those that are not possible.
 
     Raises:
         ValueError: the suite is not the one the settings were made for, or is too long for the first seed.

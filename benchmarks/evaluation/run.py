@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from countgen.benchmarks.evaluation.plan import Case, RunSettings, all_cases, is_possible
+from countgen.benchmarks.evaluation.plan import Case, RunSettings, cases, is_possible
 from countgen.benchmarks.evaluation.run_folder import RunFolder
 from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.errors import CountGenError
@@ -62,15 +62,15 @@ def evaluate(
         quiet: show no progress.
 
     Raises:
-        ValueError: a run without any image, or as `countgen.benchmarks.evaluation.plan.all_cases`.
+        ValueError: a run without any image, or as `countgen.benchmarks.evaluation.plan.cases`.
         RunFolderError: the folder is in use, damaged, or of other settings.
         EverythingFailsError: several images in a row failed for one reason.
         OSError: the folder cannot be written; finished results are kept.
     """
-    every = all_cases(settings)
+    every = cases(settings)
     possible = [case for case in every if is_possible(case)]
     if every and not possible and settings.shard == "1/1":  # one part of several may be empty
-        known = ", ".join(available_tokens(every[0].backbone))
+        known = ", ".join(available_tokens(every[0].backbone)) or "none"
         raise ValueError(
             f"none of the {len(every)} images of {settings.suite} with {', '.join(settings.methods)} can be generated: "
             f"the count tokens are for one class, {known}; give other prompts, or a method without a token"

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from countgen.benchmarks.evaluation.image_files import lost_images
-from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
+from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.plan import RunSettings, recorded
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
@@ -22,7 +24,6 @@ from countgen.benchmarks.evaluation.records import (
 )
 from countgen.benchmarks.evaluation.worker import Outcome
 from countgen.files.folder import writable_path
-from countgen.files.lock import locked
 from countgen.files.printable import printable
 from countgen.files.writing import PARTS, write_atomically
 from countgen.images import check_writable, save_png
@@ -89,12 +90,7 @@ class RunFolder:
     def _check_settings(self) -> None:
         settings = json.loads(json.dumps(recorded(self._settings)))
         if not self.records:
-            data = json.dumps(settings, indent=1).encode() + b"\n"
-            try:
-                write_atomically(data, writable_path(self.path, SETTINGS))
-            except OSError as error:
-                path = printable(self.path / SETTINGS)
-                raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
+            write_atomically(json.dumps(settings, indent=1).encode() + b"\n", writable_path(self.path, SETTINGS))
             return
         try:
             earlier = read_settings(self.path)
@@ -114,12 +110,15 @@ class RunFolder:
 
 @contextmanager
 def locked_run(folder: Path) -> Iterator[None]:
-    """Hold a run folder's lock.
+    """Hold a run folder's lock, which the system releases at any end of the process.
 
     Raises:
         RunFolderError: another process holds it.
     """
-    with locked(writable_path(folder, LOCK)) as held:
-        if not held:
-            raise RunFolderError(f"{printable(folder)} is in use by another run; wait for it, or choose another folder")
+    try:
+        lock = FileLock(writable_path(folder, LOCK), timeout=0, mode=0o644).acquire()
+    except Timeout as error:
+        message = f"{printable(folder)} is in use by another run; wait for it, or choose another folder"
+        raise RunFolderError(message) from error
+    with lock:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from countgen.files.reading import read_bytes
 from countgen.files.schema import Document, decoded
+from countgen.tokens.file import CountToken
 
 MAX_BYTES = 2**20
 RESULTS = Path(__file__).parents[1] / "results"
@@ -38,12 +40,14 @@ class TokenRecord(Document, frozen=True):
     token: str = ""
 
 
-def direction_records(model: str) -> Path:
-    """Return the file of the records of a model's tokens beyond the number words."""
-    return RESULTS / f"direction_tokens_{model}.jsonl.gz"
+def records_of(token: CountToken, model: str) -> list[TokenRecord]:
+    """Return the records of a shipped token of a model; tokens beyond the number words have a file for each model."""
+    measured = (*read(RECORDS), *read(RESULTS / f"direction_tokens_{model}.jsonl.gz"))
+    return [record for record in measured if record.token == token.sha256]
 
 
-def read(path: Path) -> list[TokenRecord]:
+@cache
+def read(path: Path) -> tuple[TokenRecord, ...]:
     """Return the records in a file, one for each case; lines of several methods are merged."""
     cases: dict[tuple[int, str, int], TokenRecord] = {}
     lines = gzip.decompress(read_bytes(path, MAX_BYTES)).splitlines() if path.exists() else []
@@ -53,7 +57,7 @@ def read(path: Path) -> list[TokenRecord]:
         case.counted.update(record.counted)
         case.confidence.update(record.confidence)
         cases[record.count, record.object_name, record.seed] = replace(case, token=case.token or record.token)
-    return list(cases.values())
+    return tuple(cases.values())
 
 
 def plain_accuracy(records: Sequence[TokenRecord], count: int) -> tuple[float, bool]:

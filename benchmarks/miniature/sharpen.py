@@ -17,8 +17,7 @@ from torch.nn import functional as F
 
 from countgen.benchmarks.miniature.detector_accuracy import counts_at
 from countgen.benchmarks.miniature.generator import LATENT_SHAPE, SHIPPED, Generator, decode, export, read_generator
-from countgen.benchmarks.miniature.scenes import UNSPECIFIED, sample_captioned
-from countgen.benchmarks.miniature.teacher import integrate
+from countgen.benchmarks.miniature.teacher import UNSPECIFIED, integrate, sample_captioned
 from countgen.benchmarks.miniature.training import StageSettings, autocast, train
 from countgen.miniature import load_detector
 

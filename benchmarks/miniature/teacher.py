@@ -1,14 +1,16 @@
-"""Train the multi-step teacher: v-prediction on rendered scenes, U-Net and text encoders jointly."""
+"""Train the multi-step teacher: v-prediction on captioned scenes, U-Net and text encoders jointly."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from countgen.benchmarks.miniature.generator import SHIPPED, Generator, export, read_generator, solver
-from countgen.benchmarks.miniature.scenes import scene_pool
+from countgen.benchmarks.miniature.generator import SHIPPED, Generator, encode_images, export, read_generator, solver
 from countgen.benchmarks.miniature.training import StageSettings, autocast, train
+from countgen.benchmarks.miniature.world import Scene, caption, is_held_out, load_sprites, render, sample_scenes
+from countgen.miniature.world import OBJECT_NAMES
 
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 512
@@ -17,6 +19,11 @@ EMPTY_SHARE = 0.1
 """The fraction of captions that are replaced by the empty one, for classifier-free guidance."""
 FOCUS, FOCUS_SHARE = (500, 1000), 0.4
 """A range of timesteps that determine the layout, and the fraction of the timesteps that are sampled from it."""
+COUNTED_SHARE = 0.8
+"""The fraction of captions that state the count."""
+RENDERED_AT_ONCE = 256
+UNSPECIFIED = -1
+"""The target count of an object in the scene whose count the caption does not state."""
 
 
 def teacher(settings: StageSettings) -> None:
@@ -46,6 +53,40 @@ def teacher(settings: StageSettings) -> None:
 
     average = train(settings, generator, loss, learning_rate=LEARNING_RATE)
     export(average, vae, settings.out / "pipeline", one_step=False)
+
+
+def sample_captioned(
+    number: int, rng: np.random.Generator, *, max_count: int = 15, two_kinds: float = 0.22, uniform_share: float = 0.35
+) -> tuple[list[Scene], list[str], Tensor]:
+    """Sample scenes, of which `uniform_share` have a uniform count, and their captions.
+
+    Returns:
+        scenes, captions, and the stated counts, int64 (number, 24), with `UNSPECIFIED` for unstated ones.
+    """
+    uniform = round(number * uniform_share)
+    scenes = sample_scenes(number - uniform, rng, max_count=max_count, two_kinds=two_kinds)
+    scenes += sample_scenes(uniform, rng, max_count=max_count, two_kinds=two_kinds, uniform=True)
+    rng.shuffle(scenes)
+    captions, targets = [], torch.zeros(number, len(OBJECT_NAMES), dtype=torch.int64)
+    for row, scene in enumerate(scenes):
+        counted = bool(rng.random() < COUNTED_SHARE)
+        captions.append(caption(scene, rng, float(counted)))
+        for kind, count in scene.groups:
+            targets[row, kind] = count if counted and not is_held_out(kind, count) else UNSPECIFIED
+    return scenes, captions, targets
+
+
+@torch.no_grad()
+def scene_pool(generator: Generator, vae: nn.Module, number: int, seed: int, device: str) -> tuple[Tensor, Tensor]:
+    """Render and encode scenes, 8 KiB each; return float16 latents (N, 4, 32, 32) and tokens (N, 2, 32)."""
+    rng, noise = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
+    sprites, latents, tokens = load_sprites(device), [], []
+    for begin in range(0, number, RENDERED_AT_ONCE):
+        scenes, captions, _ = sample_captioned(min(RENDERED_AT_ONCE, number - begin), rng)
+        with autocast(device):
+            latents.append(encode_images(vae, render(scenes, sprites, noise).images).half())
+        tokens.append(generator.tokenize(captions))
+    return torch.cat(latents), torch.cat(tokens).to(device)
 
 
 @torch.no_grad()

@@ -123,8 +123,7 @@ def caption(scene: Scene, rng: np.random.Generator, counted_probability: float =
     counted = rng.random() < counted_probability
     phrases = []
     for kind, count in scene.groups:
-        held_out = OBJECT_NAMES[kind] in HELD_OUT_OBJECTS or (OBJECT_NAMES[kind], count) in HELD_OUT_PAIRS
-        if counted and not held_out and count < len(NUMBER_WORDS):
+        if counted and not is_held_out(kind, count) and count < len(NUMBER_WORDS):
             number = str(count) if rng.random() < 0.25 else NUMBER_WORDS[count]
             phrases.append(f"{number} {OBJECT_NAMES[kind] if count == 1 else plural(OBJECT_NAMES[kind])}")
         else:
@@ -132,6 +131,11 @@ def caption(scene: Scene, rng: np.random.Generator, counted_probability: float =
     start = _CAPTION_STARTS[rng.integers(len(_CAPTION_STARTS))]
     place = BACKGROUNDS[scene.background] if rng.random() < 0.5 else ""
     return start + " and ".join(phrases) + place
+
+
+def is_held_out(kind: int, count: int) -> bool:
+    """Return whether captions never state this count of an object."""
+    return OBJECT_NAMES[kind] in HELD_OUT_OBJECTS or (OBJECT_NAMES[kind], count) in HELD_OUT_PAIRS
 
 
 def _uncounted(kind: int, count: int, rng: np.random.Generator) -> str:

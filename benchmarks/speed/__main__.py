@@ -7,21 +7,19 @@ The three take turns on the same model, critics, objective and start latents, so
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import platform
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
 
 import countgen
+from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes, release_memory
 from countgen.benchmarks.speed import random_weights, right_images
 from countgen.benchmarks.speed.loops import LOOPS, Loop, Task
+from countgen.benchmarks.speed.right_images import now
 from countgen.errors import CountGenError
 
 MODELS = ("miniature", "miniature-pixart", *random_weights.MODELS)
@@ -44,17 +42,19 @@ class Turn:
 def take_turn(loop: Loop, task: Task, iterations: int) -> Turn:
     """Start a loop anew and time its iterations; the preparations and the first forward pass are not timed."""
     device = task.backbone.device
-    _reset_peak(device)
+    release_memory()
+    torch.cuda.empty_cache()
+    forget_peak(device)
     candidates = loop(task)
     next(candidates)
-    _synchronize(device)
-    started = time.perf_counter()
+    started = now(device)
     for _ in range(iterations):
         next(candidates)
-    _synchronize(device)
-    seconds = (time.perf_counter() - started) / iterations
+    seconds = (now(device) - started) / iterations
     candidates.close()
-    return Turn(seconds, _peak(device))
+    # The memory of CUDA graphs does not show as allocated.
+    peak = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else peak_bytes(device)
+    return Turn(seconds, peak or 0)
 
 
 def compare(task: Task, rounds: int, iterations: int) -> dict[str, list[Turn]]:
@@ -81,27 +81,6 @@ def table(turns: dict[str, list[Turn]]) -> list[str]:
             f"{LOOPS[name][1]} |"
         )
     return lines
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-
-
-def _reset_peak(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        ctypes.CDLL(None).malloc_trim(0)  # the heap would keep what the previous loop freed
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of resident memory
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)  # memory of CUDA graphs does not show as allocated
-    return 1024 * int(Path("/proc/self/status").read_text("utf-8").partition("VmHWM:")[2].split()[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -115,7 +115,7 @@ def _descend(
 
 def _stock_images(backbone: Backbone, latents: Tensor, conditions: dict[str, Any]) -> Tensor:
     """Return the stock pipeline's image, RGB float32 (1, 3, H, W), with a gradient that ignores the clamp to [0, 1]."""
-    pipeline, vae = backbone.pipeline, backbone.pipeline.vae
+    pipeline = backbone.pipeline
     pixart = {"use_resolution_binning": False, "clean_caption": False} if backbone.family == "pixart" else {}
     timesteps = backbone.preset.timesteps
     sample = inspect.unwrap(type(pipeline).__call__)(  # without the decorator that disables gradients
@@ -131,6 +131,4 @@ def _stock_images(backbone: Backbone, latents: Tensor, conditions: dict[str, Any
         **conditions,
         **pixart,
     )[0]
-    images: Tensor = vae.decode((sample / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
-    images = images.float() / 2 + 0.5
-    return images + (images.clamp(0, 1) - images).detach()
+    return backbone.decode(sample)

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -65,7 +66,8 @@ class Total:
 def compare(models: Models, number: int, first_seed: int) -> dict[str, Total]:
     """Return the totals of every arm; the arms take turns on each case, after a warm-up."""
     judge, models = models.required_judge, replace(models, judge=None)
-    clock = time.process_time if models.backbone.device.type == "cpu" else _synchronized
+    device = models.backbone.device
+    clock = time.process_time if device.type == "cpu" else partial(now, device)
     totals = {name: Total() for name in ARMS}
     warm_up = ("a photo of two apples", Target("apple", 2), 0)
     for index, (prompt, target, seed) in enumerate([warm_up, *cases(number, first_seed)]):
@@ -91,6 +93,8 @@ def table(totals: dict[str, Total]) -> list[str]:
     return lines
 
 
-def _synchronized() -> float:
-    torch.accelerator.synchronize()
+def now(device: torch.device) -> float:
+    """Return the time in seconds when a device has finished what it was asked to compute."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter()

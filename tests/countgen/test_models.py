@@ -45,7 +45,6 @@ def module_critic(threshold):
     [
         ({"critics": (torch.nn.Identity(),)}, r"got Identity; critics\.from_module"),
         ({"critics": ("miniature-yolo",), "judge": torch.nn.Identity()}, r"got Identity; critics\.from_module"),
-        ({"critics": ("miniature-fcos",), "judge": "miniature-fcos"}, "also a critic"),
         ({"critics": ("miniature-fcos by miniature-density",)}, r"fcos.* of the same family"),
         ({"critics": [module_critic(0.3), module_critic(0.9)], "judge": "miniature-fcos"}, "have one name"),
         ({"judge": "torch:fasterrcnn"}, "unknown critic 'torch'"),

@@ -158,17 +158,3 @@ def test_a_configuration_that_does_not_fit_is_one_line(file: str, changes: dict[
         load("detr", weights=str(tmp_path))
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
-
-
-def test_a_pickle_behind_an_index_and_one_named_safetensors_are_not_read(tmp_path: Path) -> None:
-    critic: Any = tiny("detr")
-    save(critic, tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(critic.model.state_dict(), tmp_path / "x.bin")
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"bias": "x.bin"}}))
-    with pytest.raises(ValueError, match=r"names 'x\.bin'; only \.safetensors"):
-        load("detr", weights=str(tmp_path))
-    (tmp_path / "model.safetensors.index.json").unlink()
-    (tmp_path / "x.bin").rename(tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="is not a safetensors file"):
-        load("detr", weights=str(tmp_path))

@@ -73,10 +73,10 @@ def test_load_reads_names_threshold_and_half_precision_weights_and_records_the_f
 @pytest.mark.parametrize(
     ("metadata", "help_"),
     [
-        (None, "has no object names; write it with countgen.critics.weights.write"),
+        (None, r"odd\.safetensors has no list of object_names; write it with countgen"),
         ({"object_names": '["a"]'}, "does not hold the weights of a FCOS"),
-        ({"object_names": "[" * 100_000}, r"odd\.safetensors is damaged: its object_names"),
-        ({"object_names": '"abc"'}, r"odd\.safetensors is damaged: its object_names"),
+        ({"object_names": "[" * 100_000}, r"odd\.safetensors has no list of object_names"),
+        ({"object_names": '"abc"'}, r"odd\.safetensors has no list of object_names"),
         ({"object_names": '["a"]', "threshold": "nan"}, r"odd\.safetensors is damaged: its threshold"),
         ({"object_names": '["a"]', "threshold": "7"}, r"odd\.safetensors is damaged: its threshold"),
     ],

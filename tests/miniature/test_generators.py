@@ -12,8 +12,8 @@ import torch
 from countgen.benchmarks.miniature import sharpen as sharpening
 from countgen.benchmarks.miniature.__main__ import main
 from countgen.benchmarks.miniature.generator import LATENT_SHAPE, SHIPPED, Generator, decode, export, read_generator
-from countgen.benchmarks.miniature.scenes import UNSPECIFIED
 from countgen.benchmarks.miniature.sharpen import right_and_clear
+from countgen.benchmarks.miniature.teacher import UNSPECIFIED
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers and numpy 2: an __array__ without the copy keyword, in the solver's set_timesteps.

@@ -6,12 +6,7 @@ import pytest
 
 from countgen.benchmarks.evaluation.comparison import compare
 from countgen.benchmarks.evaluation.compute import compute_curve
-from countgen.benchmarks.evaluation.metrics import (
-    by_arm,
-    by_count,
-    preservation,
-    scores,
-)
+from countgen.benchmarks.evaluation.metrics import by_arm, by_count, preservation, scores
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from tests.benchmarks.evaluation.made_records import record
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from countgen.critics.vocabulary import plural
 from countgen.errors import PromptError
 from countgen.prompts import Target, parse
 from countgen.prompts.number_words import number_word, read_number
@@ -42,14 +41,3 @@ def test_placeholders_are_spelled_out_and_read_as_numbers():
 def test_a_number_word_is_read_as_its_number():
     values = [*range(1, 120), 1000]
     assert [read_number([number_word(value)], 0) for value in values] == [(value, 1, False) for value in values]
-
-
-def test_plurals_of_regular_and_irregular_nouns():
-    words = {
-        "apple": "apples",
-        "bus": "buses",
-        "butterfly": "butterflies",
-        "fish": "fish",
-        "strawberry": "strawberries",
-    }
-    assert {word: plural(word) for word in words} == words
