@@ -77,8 +77,8 @@ class Small(StableDiffusionXL):
     allocate: Callable[[], None]
     in_backward = False
 
-    def render(self, *args: Any, **options: Any) -> Tensor:
-        images = super().render(*args, **options)
+    def decode(self, *args: Any, **options: Any) -> Tensor:
+        images = super().decode(*args, **options)
         if self.in_backward and images.requires_grad:
             images.register_hook(lambda gradient: self.fill())
         elif not self.in_backward:
@@ -124,8 +124,8 @@ def test_out_of_memory_with_low_memory_ends_the_run_with_its_best_candidate() ->
     backbone: Any = models.backbone
     run = countgen.Run(PROMPT, models, method="search", seed=2, max_evaluations=EVALUATIONS)
     for _ in run:
-        backbone.render = lambda *args, **options: on_the_cpu()
-    del backbone.render
+        backbone.decode = lambda *args, **options: on_the_cpu()
+    del backbone.decode
     assert 'with memory="low" too; try a smaller height' in str(run.result().stopped)
 
 
