@@ -48,9 +48,10 @@ class Calibrate(Model, Detectors):
         models = self.load(objects, **self.detector_options)
         wanted = new_calibration(models, objects, settings)
         if begun is not None:
-            judge = begun.acceptance.judge if begun.acceptance else ""
-            other_judge = judge not in ("", models.required_judge.name)
-            if other_judge or replace(begun, points=(), acceptance=None) != wanted:
+            critics, judge = {critic.name for critic in models.critics}, models.required_judge.name
+            fitted_to = begun.acceptance and (begun.acceptance.judge, set(begun.acceptance.scales))
+            other_detectors = fitted_to and fitted_to[0] and fitted_to != (judge, critics)
+            if other_detectors or replace(begun, points=(), acceptance=None) != wanted:
                 raise ValueError(f"{out} is a calibration with other settings; give another --out, or remove it")
         calibration, interrupted = self._measured(models, begun or wanted, out)
         summary = _summary(calibration)
@@ -69,7 +70,11 @@ class Calibrate(Model, Detectors):
                         measured.save(out)
                         calibration = measured
                     done, left = len(calibration.points), len(calibration.left)
-                    show(f"measured {done} points, {left} or more left, then P(right)", done / (done + left + 1))
+                    fit = calibration.acceptance is None
+                    show(
+                        f"measured {done} points, {left} or more left{', then P(right)' * fit}",
+                        done / (done + left + fit),
+                    )
                     if pressed.is_set():
                         return calibration, True
         except KeyboardInterrupt:

@@ -43,7 +43,7 @@ class Evidence(Document, frozen=True):
 class Acceptance(Document, frozen=True):
     """P(right): how often the independent judge agrees with a count, by the margins of the critics.
 
-    The defaults are those of the embedded models; `countgen.methods.acceptance_fit` fits another's.
+    The defaults are those of the embedded models; `countgen.methods.acceptance_fit` fits those of another model.
 
     Attributes:
         first: from the first critic, on the untransformed image.
@@ -54,8 +54,8 @@ class Acceptance(Document, frozen=True):
         refined: added to the log odds of images that gradients have moved: optimisation exploits mistakes of critics.
         scales: by critic, what its margins are divided by, for critics whose logits have another range than others'.
         judge: that it was fitted to; empty if that was not recorded.
-        images, confirmed, right: number of images that it was fitted to; of those that are confirmed when it is fitted
-            to other seeds; and of these, of the right ones.
+        images, confirmed, right: number of images that it was fitted to; of those that a fit to the other half of the
+            seeds confirms; and of the right ones of these.
     """
 
     first: Evidence = Evidence(intercept=-0.6, below=1.2, above=2.1)

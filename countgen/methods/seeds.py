@@ -74,8 +74,8 @@ def evaluate_seeds(problem: Problem, seeds: Sequence[int], budget: Budget) -> li
     """Evaluate each seed once: by the first critic, and by more critics and views while it may be confirmed.
 
     Where the backbone has a tiny decoder, the first critic evaluates drafts of a batch, and the VAE decodes those that
-    may be confirmed, at least the most probable one. The others remain drafts: they have latents to start from, and
-    are not shown.
+    may be confirmed, and always the most probable one. The others remain drafts: methods may start from their latents
+    but do not yield them.
 
     Args:
         problem: to solve.
@@ -119,7 +119,10 @@ def _evaluated(
     if draft:
         decoded = probability >= WORTH_MORE * problem.sure
         decoded[probability.argmax()] = True
-        images[decoded] = torch.cat([backbone.decode(sample[None]) for sample in samples[decoded]])
+        for row in decoded.nonzero()[:, 0].tolist():
+            budget.check_stop()
+            images[row] = backbone.decode(samples[row][None])[0]
+        budget.check_stop()
         exact = objective.evaluate(images[decoded])
         for field in fields(Evaluation):
             getattr(evaluation, field.name)[decoded] = getattr(exact, field.name)

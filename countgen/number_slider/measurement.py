@@ -100,7 +100,8 @@ def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acce
     for number in range(1, calibration.max_number + 1):
         for name, images in _batches(models, calibration, number, 0.0):
             objective = Objective(models.critics, (Target(name, number),), CONFIRMATION_VIEWS)
-            all_margins.append(objective.evaluate(images).margin.double().cpu())
+            evaluation = retry_with_low_memory(models.backbone, partial(objective.evaluate, images))
+            all_margins.append(evaluation.margin.double().cpu())
             verdicts.append(judge.counts(images, [name])[:, 0].cpu() == number)
             # Every other seed, since images of one seed are alike, whatever their number.
             halves.append(torch.arange(len(images)) % 2 == 0)

@@ -144,7 +144,7 @@ def save_token(token: CountToken, path: str | Path, *, overwrite: bool = False) 
     """Write a token's file atomically and return its path, which ends with ".safetensors".
 
     Raises:
-        TokenFileError: the suffix is another one, or the file exists and `overwrite` is False.
+        TokenFileError: the suffix is another one, the file exists and `overwrite` is False, or it would be over 1 MiB.
         OSError: the folder is missing or cannot be written to.
     """
     path, data = Path(path), encoded(token)
@@ -172,12 +172,21 @@ def load_token(path: str | Path) -> CountToken:
 
 
 def encoded(token: CountToken) -> bytes:
-    """Return the bytes of a token's file, which `MAX_VECTORS` bounds; equal tokens give equal bytes."""
+    """Return the bytes of a token's file; equal tokens give equal bytes.
+
+    Raises:
+        TokenFileError: the file would be over 1 MiB.
+    """
     metadata, tensors = _metadata(token), _tensors(token)
     text = json.dumps({**metadata, "digest": _digest(metadata, token)}, sort_keys=True)
     # Copies, because safetensors does not accept tensors that share memory.
     ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    return save(ordered, {METADATA_KEY: text})
+    data = save(ordered, {METADATA_KEY: text})
+    if len(data) > MAX_FILE_BYTES:
+        raise TokenFileError(
+            f"the count token takes {len(data)} bytes, at most {MAX_FILE_BYTES} are allowed; use fewer vectors"
+        )
+    return data
 
 
 def decoded(data: bytes, source: str) -> CountToken:

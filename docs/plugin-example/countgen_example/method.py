@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from countgen.methods.problem import Problem
-from countgen.methods.seeds import SEED_STRIDE, evaluate_seeds, until_accepted
+from countgen.methods.seeds import SEED_STRIDE, best_of, evaluate_seeds, until_accepted
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import Budget, Step
 
@@ -20,5 +20,6 @@ def pairs(problem: Problem, seed: int, budget: Budget, settings: PairsSettings) 
     """Evaluate seeds in pairs until one is accepted."""
     for index in range(settings.most_pairs):
         seeds = [seed + (2 * index + k) * SEED_STRIDE for k in range(2)][: budget.evaluations_left]
-        if (yield from until_accepted(problem, evaluate_seeds(problem, seeds, budget))) or not budget.left:
+        steps = best_of(evaluate_seeds(problem, seeds, budget))
+        if (yield from until_accepted(problem, steps)) or not budget.left:
             return

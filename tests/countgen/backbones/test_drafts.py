@@ -1,4 +1,4 @@
-"""Drafts of a tiny decoder carry the gradient and sort out seeds; what is shown and counted is the VAE's."""
+"""Drafts of a tiny decoder carry the gradient and rank seeds; what is shown and counted is the VAE's."""
 
 from __future__ import annotations
 

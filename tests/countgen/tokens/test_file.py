@@ -74,9 +74,10 @@ def test_the_file_of_a_direction_has_another_schema_and_keys_that_no_other_progr
 
 
 def test_pickles_whatever_their_name_and_other_files_are_errors_that_name_the_file(tmp_path):
+    large = {"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}
     for zipped in (True, False):
         torch.save(TOKEN.vectors, tmp_path / f"{zipped}.safetensors", _use_new_zipfile_serialization=zipped)
-    save_file({"clip_l": torch.zeros(2, MAX_FILE_BYTES // 8)}, tmp_path / "large.pt")
+    save_file(large, tmp_path / "large.pt")
     (tmp_path / "text.pt").write_bytes(b"not a token file")
     reasons = {"True.safetensors": "pickle", "False.safetensors": "pickle", "large.pt": "larger than 1048576"}
     for name, reason in (reasons | {"text.pt": "no valid count token"}).items():
@@ -84,6 +85,8 @@ def test_pickles_whatever_their_name_and_other_files_are_errors_that_name_the_fi
             load_token(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         load_token(tmp_path / "absent.safetensors")
+    with pytest.raises(TokenFileError, match="fewer vectors"):
+        encoded(replace(TOKEN, vectors=large))
 
 
 ONE_ENCODER = replace(TOKEN, vectors={"clip_l": torch.ones(1, 4)})
