@@ -70,11 +70,8 @@ class Calibrate(Model, Detectors):
                         measured.save(out)
                         calibration = measured
                     done, left = len(calibration.points), len(calibration.left)
-                    fit = calibration.acceptance is None
-                    show(
-                        f"measured {done} points, {left} or more left{', then P(right)' * fit}",
-                        done / (done + left + fit),
-                    )
+                    then = "" if calibration.acceptance else ", then P(right)"
+                    show(f"measured {done} points, {left} or more left{then}", done / (done + left + bool(then)))
                     if pressed.is_set():
                         return calibration, True
         except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
+from itertools import product
 from typing import Any
 
 import countgen
@@ -99,6 +100,12 @@ class RunSettings:
         object.__setattr__(self, "method_settings", arms.canonical(self.methods, self.method_settings))
         for detector in (*self.critics, *self.judges):
             check_detector(detector)
+        for backbone, arm in product(self.backbones, map(arms.find, self.methods)):
+            if arm.with_token and not available_tokens(backbone):
+                raise ValueError(
+                    f"no count token is shipped for {backbone}, so {arm.name!r} can generate nothing with it; leave "
+                    "one of the two out"
+                )
         for judge in self.judges:
             if not steering(self.critics).isdisjoint(parts_of(judge)):
                 raise ValueError(f"{judge!r} is critic and judge; a judge must be a detector that nothing optimises")

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from countgen.benchmarks.evaluation.image_files import lost_images
-from countgen.benchmarks.evaluation.json_lines import LineFile
+from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
 from countgen.benchmarks.evaluation.plan import RunSettings, recorded
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
@@ -90,7 +90,12 @@ class RunFolder:
     def _check_settings(self) -> None:
         settings = json.loads(json.dumps(recorded(self._settings)))
         if not self.records:
-            write_atomically(json.dumps(settings, indent=1).encode() + b"\n", writable_path(self.path, SETTINGS))
+            data = json.dumps(settings, indent=1).encode() + b"\n"
+            try:
+                write_atomically(data, writable_path(self.path, SETTINGS))
+            except OSError as error:
+                path = printable(self.path / SETTINGS)
+                raise RecordWriteError(error.errno, f"cannot write {path}: {error.strerror}") from error
             return
         try:
             earlier = read_settings(self.path)

@@ -43,12 +43,21 @@ class Objective:
         targets: at least one.
         views: at least one; the first one's counts are reported.
         loss: a name in `countgen.critics.losses.available()`, or a function like those there.
+
+    Raises:
+        ValueError: no critic or no view.
     """
 
     critics: tuple[Critic, ...]
     targets: tuple[Target, ...]
     views: tuple[View, ...]
     loss: str | CountLoss = "margin"
+
+    def __post_init__(self) -> None:
+        if not self.critics or not self.views:
+            raise ValueError(
+                f"an objective needs at least one critic and one view, got {len(self.critics)} and {len(self.views)}"
+            )
 
     @property
     def columns(self) -> tuple[Critic, ...]:

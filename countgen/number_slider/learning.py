@@ -45,9 +45,11 @@ def direction_token(
         templates: of prompts, with {number} and {objects}.
 
     Raises:
-        ValueError: the calibration is of another model, or the count is not beyond its number words or farther than it
-            reaches.
+        ValueError: no objects or templates are given, the calibration is of another model, or the count is not beyond
+            its number words or farther than it reaches.
     """
+    if not object_names or not templates:
+        raise ValueError("a token is made from at least one object and template; give object_names and templates")
     calibration.check(backbone)
     lo, hi = calibration.lo, calibration.hi
     if not hi < target_count <= calibration.max_count:

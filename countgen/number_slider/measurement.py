@@ -45,7 +45,9 @@ class CalibrationSettings(Settings):
 def new_calibration(
     models: Models, object_names: Sequence[str] = OBJECTS, settings: CalibrationSettings = CalibrationSettings()
 ) -> Calibration:
-    """Return a calibration without points; a ValueError if a detector lacks one of the object classes."""
+    """Return a calibration without points; a ValueError if no object class is given or a detector lacks one."""
+    if not object_names:
+        raise ValueError("a calibration of the number axis needs at least one object class; give object_names")
     models.check(tuple(Target(name, settings.max_number) for name in object_names))
     backbone = models.backbone
     return Calibration(

@@ -79,6 +79,7 @@ def test_seeds_beyond_the_last_one_are_an_error(asked: RunSettings) -> None:
         ({"critics": ()}, "name critics and judges"),
         ({"judges": ("miniature-yolo",)}, "critic and judge"),
         ({"judges": ("nosuch",)}, "unknown detector 'nosuch'"),
+        ({"methods": ("plain", "plain+token"), "backbones": ("sd-turbo",)}, "no count token is shipped"),
         ({"max_evaluations": None}, "budget"),
     ],
 )
