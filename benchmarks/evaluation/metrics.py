@@ -6,14 +6,13 @@ who labelled images. Failed images are included: they are wrong and have no erro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
-import numpy as np
-
+from countgen import accuracy
+from countgen.accuracy import means, sums
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.statistics import wilson_interval
 from countgen.benchmarks.evaluation.suites.prompt import LEVELS
@@ -102,7 +101,7 @@ def total(record: Record) -> int:
 
 def is_right(record: Record, judge: str) -> bool:
     """Return whether the judge's counts equal the target counts; a failed image is wrong."""
-    return counts(record, judge) == target_counts(record)
+    return accuracy.is_right(counts(record, judge), target_counts(record))
 
 
 def same_and_right(record: Record) -> bool:
@@ -161,28 +160,15 @@ def scores(records: Iterable[Record], judge: str) -> Scores:
     """Return accuracy and errors of the images that the judge evaluates."""
     chosen = evaluated_by(records, judge)
     counted = [(counts(record, judge), target_counts(record)) for record in chosen]
-    errors = [[a - b for a, b in zip(answer, target, strict=True)] for answer, target in counted if answer is not None]
-    right, close = (sum(max(map(abs, image)) <= most for image in errors) for most in (0, 1))
-    flat = np.array([error for image in errors for error in image], dtype=float)
+    added = sums(counted)
     return Scores(
         images=len(chosen),
         failed=sum(record.status == "failed" for record in chosen),
         abstained=sum(
             record.status == "done" and answer is None for record, (answer, _) in zip(chosen, counted, strict=True)
         ),
-        right=right,
-        accuracy=right / len(chosen) if chosen else math.nan,
-        interval=wilson_interval(right, len(chosen)),
-        close=close,
-        off_by_one=close / len(chosen) if chosen else math.nan,
-        mae=float(np.abs(flat).mean()) if len(flat) else math.nan,
-        rmse=float(np.sqrt((flat**2).mean())) if len(flat) else math.nan,
-        bias=float(flat.mean()) if len(flat) else math.nan,
-        partial=fmean(_points(answer, target) for answer, target in counted) if counted else math.nan,
+        right=int(added["right"]),
+        interval=wilson_interval(int(added["right"]), len(chosen)),
+        close=int(added["close"]),
+        **means(added),
     )
-
-
-def _points(answer: tuple[int, ...] | None, target: tuple[int, ...]) -> float:
-    if answer is None:
-        return 0.0
-    return fmean(0.5 * (count > 0) + 0.5 * (count == target) for count, target in zip(answer, target, strict=True))
