@@ -9,6 +9,7 @@ from typing import Literal
 from typer import Argument, Option
 
 from countgen import methods
+from countgen.app.expectation import Expectation, expectation
 from countgen.app.file_names import DEFAULT_TEMPLATE, KNOWN_FIELDS, name_template
 from countgen.app.options import (
     LOOPBACK,
@@ -101,7 +102,8 @@ class Count(Json, Trust, Device):
 
     Images of countgen say in their recipe what to count, and which judge counts it.
 
-    The exit code is 1 if an image cannot be read; the others are counted.
+    With --expect "person>=2,bus=0" each image is compared with conditions, and objects need no further words. The exit
+    code is 1 if an image does not match, or cannot be read; the others are counted.
     """
 
     words: list[str] = Argument(
@@ -113,7 +115,12 @@ class Count(Json, Trust, Device):
         None, "NAME", "the detector", "the judge of images of countgen, nanodet for COCO's classes, else owl:owlv2-base"
     )
     boxes: Path | None = option(None, "OUT", "draw the boxes: a .png for one image, a folder for several")
+    expect: Expectation | None = option(
+        None, '"NAME<=N,..."', "conditions on the counts, with = != < > <= >=; all words are images", parser=expectation
+    )
+    copy: Path | None = option(None, "FOLDER", "copy images that match --expect, under free names")
     csv: bool = flag("csv", "print a table with commas: image, object, count")
+    listed: bool = flag("list", "print only the paths of images that match --expect, one a line")
 
 
 class Tokens(Json):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from typing import Any
 from countgen import miniature
 from countgen.app.arguments import Count
 from countgen.app.exit_codes import NOT_REACHED, OK
+from countgen.app.file_names import free_paths
 from countgen.app.options import announce_downloads, names
 from countgen.app.result_lines import boxes_of
 from countgen.app.terminal import fitted
@@ -21,22 +23,24 @@ from countgen.detector_choice import COCO_COUNTER, counter
 from countgen.files.image_file import SUFFIXES
 from countgen.files.printable import printable
 from countgen.files.spreadsheet import cell
+from countgen.files.writing import write_atomically
 from countgen.images import check_writable, draw_detections, read_recipe, save_png
 from countgen.models import check_detectors, load_critic
-from countgen.progress import loading
+from countgen.progress import counted_progress, loading
 from countgen.prompts.plurals import counted_in_words
-from countgen.recipe_fields import Recipe, fields_of
+from countgen.recipe_fields import fields_of
 
 
 def run(command: Count) -> int:
-    """Count in each image, and print what is counted."""
-    if command.json and command.csv:
-        raise ValueError("give --json or --csv, not both")
-    images, words = _divided(command.words)
+    """Count in each image, and print what is counted, image by image."""
+    if command.json + command.csv + command.listed > 1:
+        raise ValueError("give one of --json, --csv and --list")
+    if command.expect is None and (command.listed or command.copy):
+        raise ValueError("--list and --copy need conditions, such as --expect 'apple=7'")
+    images, words = (list(map(Path, command.words)), []) if command.expect else _divided(command.words)
     files = list(dict.fromkeys(_files(images)))
-    recipes = _recipes(files)
-    generated = dict.fromkeys(target.object_name for recipe in recipes for target in recipe.targets)
-    objects = names(words) if words else tuple(generated)
+    generated, judges = _said_by_recipes(files)
+    objects = command.expect.object_names if command.expect else names(words) or tuple(generated)
     if not objects:
         given = f"{' '.join(words)!r} names no object" if words else "no recipe says what to count"
         raise ValueError(f"{given}; write 'apple', or 'apple,dog' for several, after the images")
@@ -46,28 +50,51 @@ def run(command: Count) -> int:
             wanted = "be a folder for several images" if several else "end in .png for one image"
             raise ValueError(f"--boxes {command.boxes} must {wanted}")
         check_writable(command.boxes if several else command.boxes.parent)
+    if command.copy:
+        check_writable(command.copy)
     device = command.available_device()
-    critic = _critic(command, recipes, objects, device)
+    critic = _critic(command, judges, objects, device)
     if command.boxes and not critic.detects:
         raise ValueError(f"{critic.name} counts without boxes; leave --boxes out, or give another --critic")
+
+    def records() -> Iterator[dict[str, Any]]:
+        for file in files:
+            boxes = command.boxes / f"{file.stem}-boxes.png" if command.boxes and several else command.boxes
+            try:
+                record = _counted(critic, file, objects, device, boxes)
+            except (OSError, ValueError) as error:
+                yield {"image": str(file), "error": " ".join(str(error).split())}
+                continue
+            if command.expect:
+                record["matches"] = command.expect.holds(record["counts"])
+                if command.copy and record["matches"]:
+                    record["copy"] = str(_copied(file, command.copy))
+            yield record
+
     if command.csv:
-        _write_csv(("image", "object", "count"))
-    records = []
-    for file in files:
-        boxes = command.boxes / f"{file.stem}-boxes.png" if command.boxes and several else command.boxes
-        try:
-            record = _counted(critic, file, objects, device, boxes)
-        except (OSError, ValueError) as error:
-            record = {"image": str(file), "error": " ".join(str(error).split())}
-        _report(command, record)
-        records.append(record)
-    unread = sum("error" in record for record in records)
-    total = {name: sum(record["counts"][name] for record in records if "counts" in record) for name in objects}
+        _write_csv(("image", "object", "count", *(["matches"] if command.expect else [])))
+    elif command.json:
+        print(f'{{"critic": {json.dumps(critic.name)}, "images": [', end="")
+    total, unread, matching = dict.fromkeys(objects, 0), 0, 0
+    # On a terminal the images themselves show how far the work is.
+    shown = several and not sys.stdout.isatty()
+    progress = counted_progress(records(), len(files), has_failed=lambda one: "error" in one, shown=shown)
+    for index, record in enumerate(progress):
+        if command.json:
+            print(",\n" if index else "\n", json.dumps(record), sep="", end="")
+        else:
+            _report(command, record)
+        unread += "error" in record
+        matching += record.get("matches", False)
+        for name, count in record.get("counts", {}).items():
+            total[name] += count
+    summary = {"total": total, "unread": unread} | ({"matching": matching} if command.expect else {})
     if command.json:
-        print(json.dumps({"critic": critic.name, "images": records, "total": total, "unread": unread}))
+        print(f"\n], {json.dumps(summary)[1:]}")
     elif command.text and several:
-        print(fitted(f"together: {counted_in_words(total)} in {len(files) - unread} images, by {critic.name}"))
-    return NOT_REACHED if unread else OK
+        matched = f"{matching} of {len(files)} images match {command.expect}; " if command.expect else ""
+        print(fitted(f"{matched}together: {counted_in_words(total)} in {len(files) - unread} images, by {critic.name}"))
+    return NOT_REACHED if unread or (command.expect and matching < len(files)) else OK
 
 
 def _divided(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -99,26 +126,31 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
         yield from files
 
 
-def _recipes(files: Sequence[Path]) -> list[Recipe]:
-    """Return the recipes of images of countgen; none if an image of another source is among them."""
+def _said_by_recipes(files: Sequence[Path]) -> tuple[dict[str, None], set[str]]:
+    """Return objects and judges of images of countgen; none if an image of another source is among them."""
+    objects: dict[str, None] = {}
+    judges = set()
     try:
-        return [fields_of(read_recipe(file)) for file in files]
+        for file in files:
+            recipe = fields_of(read_recipe(file))
+            objects |= dict.fromkeys(target.object_name for target in recipe.targets)
+            judges |= {recipe.judge} if recipe.judge else set()
     except (OSError, ValueError):
-        return []
+        return {}, set()
+    return objects, judges
 
 
-def _judge_of(recipes: Sequence[Recipe]) -> str | None:
+def _judge_of(judges: set[str]) -> str | None:
     """Return the judge of the images, if they have one that countgen chooses: a recipe must not name a file."""
-    judges = sorted({recipe.judge for recipe in recipes if recipe.judge})
     if len(judges) > 1 or not {*miniature.DETECTORS, *FACTS}.issuperset(judges):
-        named = printable(", ".join(judges), 200)
+        named = printable(", ".join(sorted(judges)), 200)
         raise ValueError(f"these images were judged by {named}; name the detector that counts with --critic")
     return next(iter(judges), None)
 
 
-def _critic(command: Count, recipes: Sequence[Recipe], objects: Sequence[str], device: str) -> Critic:
+def _critic(command: Count, judges: set[str], objects: Sequence[str], device: str) -> Critic:
     """Load the detector that is named, the judge of the images, or the default for what is counted."""
-    name = command.critic or _judge_of(recipes) or counter(objects)
+    name = command.critic or _judge_of(judges) or counter(objects)
     announce_downloads(check_detectors([name]), shown=command.text)
     with nullcontext() if name == COCO_COUNTER else loading(name, shown=command.text):
         critic = load_critic(name, device, trust_checkpoint=command.trust_checkpoint)
@@ -143,18 +175,30 @@ def _counted(critic: Critic, file: Path, objects: Sequence[str], device: str, bo
     return record
 
 
+def _copied(file: Path, folder: Path) -> Path:
+    """Copy a file into a folder under a free name, with its times."""
+    (copy,) = free_paths(folder, file.stem, (file.suffix,))
+    write_atomically(file.read_bytes(), copy, overwrite=False)
+    shutil.copystat(file, copy)
+    return copy
+
+
 def _report(command: Count, record: dict[str, Any]) -> None:
-    """Print one image's result; as JSON, all are printed together at the end."""
+    """Print one image's result, except as JSON."""
     if command.text:
         counts = f"NOT READ: {record['error']}" if "error" in record else counted_in_words(record["counts"])
-        print(fitted(f"{record['image']}: {counts}"))
-        if "boxes" in record:
-            print(fitted(" ", path=record["boxes"]))
+        sign = {True: "+ ", False: "- ", None: ""}[record.get("matches")]
+        print(fitted(f"{sign}{record['image']}: {counts}"))
+        for written in ("boxes", "copy"):
+            if written in record:
+                print(fitted(" ", path=record[written]))
     elif "error" in record:
         print(printable(f"countgen: {record['image']}: {record['error']}"), file=sys.stderr)
+    elif command.listed and record["matches"]:
+        print(printable(record["image"]))
     elif command.csv:
         for row in record["counts"].items():
-            _write_csv((record["image"], *row))
+            _write_csv((record["image"], *row, *([str(record["matches"]).lower()] if command.expect else [])))
 
 
 def _write_csv(row: Sequence[Any]) -> None:

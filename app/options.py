@@ -62,7 +62,7 @@ class Command(Group):
     @property
     def text(self) -> bool:
         """Whether the command prints text."""
-        return not any(getattr(self, name, False) for name in ("json", "csv", "quiet"))
+        return not any(getattr(self, name, False) for name in ("json", "csv", "listed", "quiet"))
 
 
 class Size(NamedTuple):

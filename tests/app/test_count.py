@@ -1,5 +1,6 @@
 """`countgen count` counts in photographs and in images of countgen, and says what it could not read."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from countgen.app import count
 from countgen.app.cli import main
+from countgen.app.expectation import expectation
 from countgen.images import read_recipe
 from tests.app.conftest import ASSETS, BUS, Answer, ErrorOf, Images, changed
 
@@ -62,3 +65,62 @@ def test_objects_of_several_words_a_table_and_a_detector_without_boxes(
     assert capsys.readouterr().out == f"image,object,count\n{BUS},person,4\n"
     assert pixels(tmp_path / "a.png").shape == pixels(BUS).shape
     assert "detections" not in answer("count", BUS, "apple", "--critic", "miniature-density")[1]["images"][0]
+
+
+def test_images_that_match_are_listed_copied_and_the_exit_code_says_whether_all_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: Answer
+) -> None:
+    (tmp_path / "bus.jpg").write_bytes(Path(BUS).read_bytes())
+    copies = tmp_path / "copies"
+    for copy in ("bus.jpg", "bus-2.jpg"):
+        code, counted = answer("count", ASSETS, "--expect", "people>=3, bus=1", "--copy", copies)
+        assert (code, counted["total"], counted["matching"]) == (1, {"person": 6, "bus": 1}, 1)
+        assert {Path(one["image"]).stem: one["matches"] for one in counted["images"]} == {"bus": True, "zidane": False}
+        assert (copies / copy).read_bytes() == Path(BUS).read_bytes()
+        assert (copies / copy).stat().st_mtime == Path(BUS).stat().st_mtime
+    assert main(["count", str(ASSETS), "--expect", "bus=1", "--list"]) == 1
+    assert capsys.readouterr().out == f"{BUS}\n"
+    assert main(["count", BUS, "--expect", "bus=1,person!=3", "--csv"]) == 0
+    assert capsys.readouterr().out == f"image,object,count,matches\n{BUS},bus,1,true\n{BUS},person,4,true\n"
+    assert main(["count", str(ASSETS), "--expect", "person>2"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:2] for line in lines[:2]] == ["+ ", "- "]
+    assert lines[2].startswith("1 of 2 images match person>2; together: 6 people in 2 images")
+
+
+def test_an_image_is_forgotten_as_soon_as_it_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    for index in range(12):
+        Image.new("RGB", (256, 256)).save(tmp_path / f"{index}.png")
+    counting, alive = count._counted, []
+
+    class Record(dict[str, Any]):
+        """A record that can be referred to weakly."""
+
+    def counted(*options: Any) -> Record:
+        record = Record(counting(*options))
+        alive.append(weakref.ref(record))
+        assert sum(reference() is not None for reference in alive) <= 3
+        return record
+
+    monkeypatch.setattr(count, "_counted", counted)
+    assert answer("count", tmp_path, "--expect", "bus=0")[1]["matching"] == len(alive) == 12
+
+
+@pytest.mark.parametrize("text", ["", "bus", "bus=", "=1", "bus=-1", "bus~1", "bus=1,,cat=2", "bus=1=2"])
+def test_conditions_that_cannot_be_read_are_errors(text: str, error_of: ErrorOf) -> None:
+    assert "write NAME<=N" in error_of("count", BUS, "--expect", text)
+
+
+def test_conditions_that_nothing_uses_and_two_formats_are_errors(error_of: ErrorOf) -> None:
+    assert "--expect" in error_of("count", BUS, "bus", "--list")
+    assert "one of" in error_of("count", BUS, "--expect", "bus=1", "--list", "--csv")
+    assert "no such file" in error_of("count", BUS, "bus", "--expect", "bus=1")
+
+
+@pytest.mark.parametrize(
+    ("sign", "right"), [("=", "2"), ("!=", "13"), ("<", "1"), (">", "3"), ("<=", "12"), (">=", "23")]
+)
+def test_comparisons_are_those_of_arithmetic(sign: str, right: str) -> None:
+    assert "".join(str(n) for n in (1, 2, 3) if expectation(f"cats {sign} 2").holds({"cat": n})) == right
