@@ -43,6 +43,8 @@ _MEASURES = frozenset(
     "degree dollar euro buck megapixel row column line group side colour color type kind sort style variety set way "
     "angle one".split()
 )
+_LAID = frozenset("desk stage table tray".split())
+"""Nouns after which "set" is a verb: "a table set for four"; but "a chess set"."""
 _PARTICLES = frozenset("ahead apart away down out past up".split())
 
 
@@ -126,6 +128,7 @@ def _is_verb(words: Sequence[str], at: int, count: int) -> bool:
     has_object = following in DETERMINERS or bool(read_number(words, at + 1))
     is_last = has_object or not following or following in SEPARATORS | PREPOSITIONS | _PARTICLES
     acts = word in _VERBS and (count == 1 or not can_be_plural(word))
+    acts = acts or (word == "set" and word_at(words, at - 1) in _LAID and following in PREPOSITIONS)
     if acts or word in _PARTICLES or (word.endswith("ly") and following.endswith(("ing", "ed"))):
         return True
     if _is_participle(word) or (has_object and word.endswith("ing")):
