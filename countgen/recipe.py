@@ -14,8 +14,9 @@ from torch import Tensor
 
 from countgen import backbones, methods
 from countgen.backbones import Backbone, Preset
-from countgen.backbones.loading import hub_sources, public_name
+from countgen.backbones.loading import hub_sources
 from countgen.backbones.lora import Lora
+from countgen.backbones.model_files import public_name
 from countgen.backbones.registry import configured, find, presets
 from countgen.backbones.sources import find_source, generic_preset
 from countgen.determinism import deterministic

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 
 from countgen import miniature
-from countgen.backbones.loading import digest
+from countgen.backbones.model_files import digest
 from countgen.backbones.registry import presets
 from countgen.backbones.sources import find_source
 from countgen.benchmarks.evaluation.suites import load

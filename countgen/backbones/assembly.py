@@ -14,6 +14,7 @@ from countgen.backbones import loading
 from countgen.backbones.base import MEMORY, Backbone
 from countgen.backbones.lora import Lora, add_loras
 from countgen.backbones.low_memory import retry_with_low_memory
+from countgen.backbones.model_files import public_name, readable
 from countgen.backbones.pipeline_features import check_features, unwrapped
 from countgen.backbones.registry import check_fields, module_of, presets
 from countgen.backbones.sampling import sampling
@@ -71,14 +72,14 @@ def load(
     if download and not Path(repository).exists() and not loading.cached_weights(source.preset):
         check_answers(f"all of {repository}", repository, source.preset.revision)
     tiny_vae = loading.load_tiny_vae(source.preset, dtype, download=download) if draft else None
-    with loading.readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
+    with readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
         pipeline = loading.load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
     _, usual = presets().get(source.name, (None, None))
     if usual is None or usual.repository != repository:
         usual = None
         _widen_vae(pipeline)  # a preset's own VAE was chosen for its dtype
-    with loading.readable(f"{source.name} cannot be sampled on {device}"):
+    with readable(f"{source.name} cannot be sampled on {device}"):
         backbone: Backbone = module.BACKBONE(pipeline, source.preset, source.name, tiny_vae)
         backbone.loras = tuple(loras)
         backbone.chosen = source.chosen
@@ -125,7 +126,7 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         "vae": own.vae.config,
         "scheduler": {**own.scheduler.config, "_class_name": type(own.scheduler).__name__},
     }
-    name = loading.public_name(repository)
+    name = public_name(repository)
     usual, chosen = sampling(type(pipeline).__name__, configs, (repository, name), of_family(family))
     preset = generic_preset(family, type(pipeline).__name__, repository, usual | changes)
     loading.replace_scheduler(own, preset)

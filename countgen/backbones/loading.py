@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +9,12 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
-from countgen.backbones.low_memory import is_out_of_memory
+from countgen.backbones.model_files import readable, weight_files
 from countgen.backbones.preset import Preset
-from countgen.errors import CountGenError
 from countgen.files.hub import SINGLE_FILE, at_revision, is_commit, resolve
 from countgen.files.model_folder import check_model_folder, read_json
-from countgen.files.printable import printable
 
-LONGEST_REASON = 400
-"""Characters of a library's message that are shown."""
 _WEIGHTS = ("config.json", f"*{SINGLE_FILE}", f"*{SINGLE_FILE}.index.json")
-
-
-@contextmanager
-def readable(failure: str) -> Iterator[None]:
-    """Raise a ValueError in place of whatever a library raises for a model that it cannot use.
-
-    Errors of ours and of the operating system, and lack of memory, stay what they are.
-
-    Args:
-        failure: what cannot be done, for the message.
-    """
-    try:
-        yield
-    except CountGenError:
-        raise
-    except OSError as error:
-        if len(str(error)) <= 2 * LONGEST_REASON:
-            raise
-        raise OSError(f"{failure}: {_shown(error)}") from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{failure}: {kind}{_shown(error)}") from error
-
-
-def _shown(error: Exception) -> str:
-    return printable(" ".join(str(error).split()), LONGEST_REASON)
 
 
 def load_pipeline(class_name: str, preset: Preset, dtype: torch.dtype, *, download: bool = True) -> Any:
@@ -150,11 +115,6 @@ def load_tiny_vae(preset: Preset, dtype: torch.dtype, *, download: bool = True) 
     return tiny_vae
 
 
-def weight_files(path: Path) -> list[Path]:
-    """Return the weight files of a folder, sorted, or a single file itself."""
-    return sorted(path.rglob(f"*{SINGLE_FILE}")) if path.is_dir() else [path]
-
-
 def cached_weights(preset: Preset) -> list[Path]:
     """Return the weight files of a preset's repository on this machine; none if nothing was downloaded."""
     try:
@@ -173,21 +133,6 @@ def described(name: str, preset: Preset) -> str:
     size = sum(file.stat().st_size for file in cached_weights(preset))
     amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
     return f"{name} ({amount})" if size else f"{name} (to be downloaded)"
-
-
-def digest(path: Path) -> str:
-    """Return a SHA-256 of the size and the beginning of every weight file; hashing whole files would take seconds."""
-    sha256 = hashlib.sha256()
-    for file in weight_files(path):
-        sha256.update(str(file.stat().st_size).encode())
-        with file.open("rb") as opened:
-            sha256.update(opened.read(2**20))
-    return sha256.hexdigest()
-
-
-def public_name(repository: str) -> str:
-    """Return a repository's name without the path of a local folder or file."""
-    return Path(repository).resolve().name if Path(repository).exists() else repository
 
 
 def _load_denoiser(

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import list_repo_files
 
-from countgen.backbones.loading import digest, public_name, readable
+from countgen.backbones.model_files import digest, public_name, readable
 from countgen.files.hub import check_answers, is_hub_id, resolve
 from countgen.files.model_folder import check_lora
 

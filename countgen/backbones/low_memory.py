@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from accelerate.utils.memory import clear_device_cache
 
+from countgen.backbones.model_files import is_out_of_memory
 from countgen.errors import DoesNotFitError
 
 if TYPE_CHECKING:
@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = re.compile(r"[Oo]ut of memory|can't allocate memory|not enough memory|ALLOC_FAILED")
-"""Messages of CUDA, of its libraries and of torch's CPU allocator, whose errors have no class of their own."""
-
 T = TypeVar("T")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that memory ran out, on a GPU or a CPU."""
-    return isinstance(error, MemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def retry_with_low_memory(backbone: Backbone, call: Callable[[], T], recover: Callable[[], object] = lambda: None) -> T:

@@ -12,7 +12,7 @@ from typing import Any
 
 from countgen import plugins
 from countgen.backbones.base import Backbone
-from countgen.backbones.loading import digest, public_name
+from countgen.backbones.model_files import digest, public_name
 from countgen.backbones.preset import Preset
 from countgen.plugins import check_name
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from countgen.backbones.loading import public_name, readable
+from countgen.backbones.model_files import public_name, readable
 from countgen.backbones.preset import Preset
 from countgen.backbones.registry import check_fields, configured, module_of, presets
 from countgen.backbones.sampling import sampling

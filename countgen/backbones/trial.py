@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from countgen.backbones.base import Backbone
-from countgen.backbones.loading import readable
+from countgen.backbones.model_files import readable
 
 
 def check_sampling(backbone: Backbone) -> None:
