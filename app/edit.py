@@ -57,7 +57,7 @@ def run(command: Edit) -> int:
     with held_interrupts() as pressed:
         result = current.result()
         record = record_of(result, command.image, save_png(result.image, out, result.recipe))
-    record |= {"prompt": current.prompt, "interrupted": interrupted | pressed.is_set()}
+    record |= {"prompt": current.prompt.given, "interrupted": interrupted | pressed.is_set()}
     if command.json:
         print(json.dumps(record))
     elif command.text:

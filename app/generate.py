@@ -25,7 +25,7 @@ from countgen.images import check_writable, read_png, save_png
 from countgen.methods.settings import with_text
 from countgen.number_slider import load_calibration
 from countgen.number_slider.shifts import number_offset_from
-from countgen.prompts import check_prompt, parse, targets_from
+from countgen.prompts import Prompt, read, targets_from
 from countgen.prompts.number_words import number_word
 from countgen.recipe import plain
 from countgen.tokens.library import find_token
@@ -35,10 +35,12 @@ def run(command: Generate) -> int:
     """Generate the images, and print their counts."""
     seeds = _seeds(command)
     check_writable(command.out)
-    check_prompt(command.prompt)
     options = _options(command)
-    models = _load(command, [target.object_name for target in options.targets or parse(command.prompt)])
-    records, interrupted = _generate(command, models, options, seeds)
+    # Objects of any name decide which detectors are loaded; these then read the prompt with their classes.
+    named = read(command.prompt, targets=options.targets).targets
+    models = _load(command, [target.object_name for target in named])
+    prompt = models.read(command.prompt, options.targets)
+    records, interrupted = _generate(command, prompt, models, options, seeds)
     grid = _save_grid([Path(record["after"]) for record in records]) if command.grid and records else None
     right = sum(record["verified"] for record in records)
     if command.json:
@@ -114,12 +116,12 @@ def _size_warning(model: str, width: int, height: int) -> str:
 
 
 def _generate(
-    command: Generate, models: Models, options: Options, seeds: Sequence[int]
+    command: Generate, prompt: Prompt, models: Models, options: Options, seeds: Sequence[int]
 ) -> tuple[list[dict[str, Any]], bool]:
     """Return the records of the images, and whether the user interrupted the command."""
     records: list[dict[str, Any]] = []
     for seed in seeds:
-        current = Run(command.prompt, models, options, seed=seed)
+        current = Run(prompt, models, options, seed=seed)
         for shift in current.shifts if command.text and not records else ():
             moved = f"the prompt embeddings of {number_word(shift.number)}, moved by {shift.offset:+g} objects"
             print(fitted(f"{shift.object_name}: {moved}; --number-offset 0 for the prompt as written", hang=4))

@@ -17,7 +17,7 @@ from countgen.errors import RecipeError
 from countgen.files.printable import printable
 from countgen.images import check_writable, read_png, save_png, to_pil
 from countgen.progress import loading
-from countgen.prompts.placeholders import PLACEHOLDER
+from countgen.prompts.prompt import PLACEHOLDER
 from countgen.recipe_fields import fields_of
 from countgen.tokens.file import CountToken
 from countgen.tokens.library import find_token

@@ -71,7 +71,6 @@ def edit_run(
     run = Run(
         recounted(fields.prompt, targets, models.critics[0].object_names),
         models,
-        targets=targets,
         method="edit",
         negative_prompt=fields.negative_prompt,
         deterministic=fields.deterministic,
@@ -88,8 +87,7 @@ def _with_kept_shifts(run: Run, stored: Sequence[NumberShift], old: tuple[Target
     kept = []
     for shift in stored:
         if shift.object_name in same:
-            names = run.models.critics[0].object_names
-            start, end = number_span(run.prompt, same[shift.object_name], run.targets, names)
+            start, end = number_span(run.prompt, same[shift.object_name])
             kept.append(replace(shift, start=start, end=end))
     names_kept = {shift.object_name for shift in kept}
     return (*kept, *(shift for shift in run.shifts if shift.object_name not in names_kept))

@@ -24,8 +24,10 @@ from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.ultralytics_files import KINDS
 from countgen.detector_choice import AUTO, Choice, choose
 from countgen.detector_files import Missing, check_downloadable, missing_files
+from countgen.errors import PromptError
 from countgen.progress import loading, without_loading_bars
-from countgen.prompts import Target
+from countgen.prompts import OVERRIDE, Prompt, Target, read
+from countgen.prompts.truncation import check_is_read
 
 Names = str | Critic | Sequence[str | Critic] | None
 Announce = Callable[[Choice, tuple[Missing, ...]], object]
@@ -72,6 +74,28 @@ class Models:
         if self.judge is None:
             raise ValueError("this needs a judge, and the models were loaded without one: give judge= to countgen.load")
         return self.judge
+
+    def read(self, prompt: str | Prompt, targets: tuple[Target, ...] | None = None) -> Prompt:
+        """Read a prompt with the classes of the first critic, and check that the models can generate and count it.
+
+        Args:
+            prompt: a text, or what this method returned.
+            targets: to count in place of those of the text.
+
+        Raises:
+            PromptError: no clear count, an object that a detector does not know, or a target beyond the part of the
+                text that the backbone's encoder reads.
+            ValueError: as `check`, for given targets.
+        """
+        prompt = read(prompt, self.critics[0].object_names, targets)
+        try:
+            self.check(prompt.targets)
+        except ValueError as error:
+            if targets:
+                raise
+            raise PromptError(f"{error}, or {OVERRIDE}") from error
+        check_is_read(prompt, self.backbone.pipeline)
+        return prompt
 
     def check(self, targets: tuple[Target, ...]) -> None:
         """Raise if a detector cannot count the targets.

@@ -28,6 +28,7 @@ from countgen.methods.step import Step
 from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted
 from countgen.options import Options
+from countgen.prompts import Prompt
 from countgen.recipe_fields import SCHEMA, Recipe, StoredLatents, fields_of
 from countgen.tokens.file import CountToken
 
@@ -44,7 +45,7 @@ _DROPPED_BY_PLAIN = frozenset(
 
 
 def write(
-    prompt: str,
+    prompt: Prompt,
     models: Models,
     options: Options,
     seed: int,
@@ -56,19 +57,18 @@ def write(
 
     Args:
         prompt, models: of the run.
-        options: of the run, with targets and settings filled in.
+        options: of the run, with settings filled in.
         seed: of the run's first latents.
         shifts: along the number axis.
         best: the step to store.
         judge_counts: per target; empty without a judge.
     """
-    assert options.targets is not None
     assert options.settings is not None
     backbone = models.backbone
     fields = {
         "schema": SCHEMA,
-        "prompt": prompt,
-        "targets": [asdict(target) for target in options.targets],
+        "prompt": prompt.given,
+        "targets": [asdict(target) for target in prompt.targets],
         "method": methods.name_of(options.method),
         "settings": as_dict(options.settings),
         "seed": seed,

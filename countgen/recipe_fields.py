@@ -18,7 +18,7 @@ from countgen.files.printable import printable
 from countgen.files.schema import Document, Name, Whole, converted
 from countgen.number_slider import NumberShift
 from countgen.number_slider.shifts import check_spans
-from countgen.prompts import Target, check_prompt
+from countgen.prompts import Prompt, Target, check_prompt
 
 SCHEMA = 2
 """Version of the recipes that `countgen.recipe.write` writes, and the only one that is read."""
@@ -105,12 +105,12 @@ class Recipe(Document, frozen=True, kw_only=True):
     detectors_chosen: str | None = None
 
     def __post_init__(self) -> None:
-        check_prompt(self.prompt)
+        prompt = Prompt(self.prompt)
         if self.negative_prompt:
             check_prompt(self.negative_prompt)
         if self.number_shifts and self.token is not None:
             raise ValueError("it names a token and number_shifts; an image is made with one of them")
-        check_spans(self.number_shifts, self.prompt)
+        check_spans(self.number_shifts, prompt)
 
     def latents_for(self, backbone: Backbone) -> Tensor:
         """Return the latents that the image is generated from, float32 (1, C, h, w).

@@ -17,7 +17,7 @@ from countgen.backbones import PromptEmbeds
 from countgen.backbones.low_memory import retry_with_low_memory
 from countgen.critics import Detections
 from countgen.determinism import deterministic, each_deterministic
-from countgen.errors import PromptError, StoppedError, StopRequestedError
+from countgen.errors import StoppedError, StopRequestedError
 from countgen.methods.acceptance import Acceptance
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_views
 from countgen.methods.problem import Problem
@@ -27,9 +27,7 @@ from countgen.number_slider import NumberShift, encode_shifted, find_calibration
 from countgen.number_slider.shifts import calibrated_shifts, offset_shifts
 from countgen.options import OptionFields, Options
 from countgen.progress import followed
-from countgen.prompts import OVERRIDE, check_prompt, parse
-from countgen.prompts.placeholders import PLACEHOLDER, with_placeholder
-from countgen.prompts.truncation import check_is_read
+from countgen.prompts.prompt import PLACEHOLDER, Prompt
 from countgen.result import Result
 from countgen.tokens.textual_inversion import check_token, encode_prompt
 
@@ -55,7 +53,7 @@ class Run:
     `stop` ends the iteration from another thread.
 
     Args:
-        prompt: for example "a photo of seven apples".
+        prompt: for example "a photo of seven apples"; or what `Models.read` returned.
         models: from `countgen.load`.
         options: how the image is generated; the defaults where None.
         original: an image that the method "edit" starts from; by default it starts from the seed's own.
@@ -78,7 +76,7 @@ class Run:
 
     def __init__(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         models: Models,
         options: Options | None = None,
         *,
@@ -91,26 +89,19 @@ class Run:
             raise ValueError(f"method {self._method.name!r} cannot start from an image; give method='edit'")
         if options.until == "judge":
             models.required_judge  # noqa: B018 - raises without one
-        check_prompt(prompt)
-        known_names = models.critics[0].object_names
-        targets = options.targets or parse(prompt, known_names)
-        try:
-            models.check(targets)
-        except ValueError as error:
-            if options.targets:
-                raise
-            raise PromptError(f"{error}, or {OVERRIDE}") from error
-        check_is_read(prompt, targets, models.backbone.pipeline, known_names)
+        prompt = models.read(prompt, options.targets)
         if options.negative_prompt is not None:
             models.backbone.check_negative_prompt(options.negative_prompt)
         self.prompt = prompt
         self.models = models
         self.original = original
         self.seed = options.seed if original is None else original.seed
-        self.options = replace(options, targets=targets, settings=options.settings or self._method.settings_class())
-        self.targets = targets
-        self._object_names = [target.object_name for target in targets]
-        self._target_counts = tuple(target.target_count for target in targets)
+        self.targets = prompt.targets
+        self.options = replace(
+            options, targets=self.targets, settings=options.settings or self._method.settings_class()
+        )
+        self._object_names = [target.object_name for target in self.targets]
+        self._target_counts = tuple(target.target_count for target in self.targets)
         self._check_token()
         self._calibration = options.calibration or find_calibration(models.backbone)
         if options.calibration is not None:
@@ -171,10 +162,10 @@ class Run:
 
     def _check_token(self) -> None:
         """Check that the token is of this backbone and that the prompt has a number or placeholder for it."""
-        token, placeholder = self.options.token, PLACEHOLDER.search(self.prompt)
+        token, placeholder = self.options.token, PLACEHOLDER.search(self.prompt.given)
         if token is not None:
             check_token(token, self.models.backbone)
-            with_placeholder(self.prompt, token.target_count)
+            self.prompt.with_placeholder(token.target_count)  # raises if it has no such number
         elif placeholder:
             raise ValueError(
                 f"the prompt contains {placeholder[0]}: give that token too, or write the number as a word"
@@ -182,11 +173,11 @@ class Run:
 
     def _number_shifts(self) -> tuple[NumberShift, ...]:
         """Return the moves along the number axis that the options ask for, or that the calibration says."""
-        options, calibration, known_names = self.options, self._calibration, self.models.critics[0].object_names
+        options, calibration = self.options, self._calibration
         if options.number_offset is not None:
-            return offset_shifts(self.prompt, self.targets, known_names, calibration, options.number_offset)
+            return offset_shifts(self.prompt, calibration, options.number_offset)
         if calibration is not None and options.token is None and self._method.calibrated:
-            return calibrated_shifts(self.prompt, self.targets, known_names, calibration)
+            return calibrated_shifts(self.prompt, calibration)
         return ()
 
     @cached_property
@@ -300,7 +291,9 @@ class Run:
         )
 
 
-def generate(prompt: str, models: Models, *, progress: bool = False, **options: Unpack[OptionFields]) -> Result:
+def generate(
+    prompt: str | Prompt, models: Models, *, progress: bool = False, **options: Unpack[OptionFields]
+) -> Result:
     """Generate one image with the right count, or the best candidate within the budget.
 
     Args:
@@ -312,7 +305,7 @@ def generate(prompt: str, models: Models, *, progress: bool = False, **options: 
 
 
 def generate_batch(
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     models: Models,
     *,
     seeds: Sequence[int] = (0,),
@@ -333,6 +326,7 @@ def generate_batch(
     if "seed" in options:
         raise ValueError(f"give the seeds of a batch as seeds=[{options['seed']}]")
     shared = Options(**options)
-    runs = deque(Run(prompt, models, replace(shared, seed=seed)) for prompt, seed in product(prompts, seeds))
+    read = [models.read(prompt, shared.targets) for prompt in prompts]
+    runs = deque(Run(prompt, models, replace(shared, seed=seed)) for prompt, seed in product(read, seeds))
     # Taken out one by one, since a finished run holds its images.
     return (runs.popleft().finish(progress=progress) for _ in range(len(runs)))

@@ -64,7 +64,7 @@ class Api:
         with errors_shown():
             form = GenerateForm(prompt, backbone, method, token, seed, seconds, until, 1, *sampling)
             form = form.checked(self.limits)
-            self.jobs.targets(form.prompt, form.backbone)
+            self.jobs.read(form.prompt, form.backbone)
         job = Job(request.client.host, form.seconds)
         async for report in self._reports(job, self._reported(lambda: self.jobs.run(form), job)):
             yield report

@@ -147,7 +147,7 @@ class GeneratePage:
     def read(self, prompt: str, backbone: str) -> tuple[str, Any]:
         """Return the targets of a prompt while the visitor types, or why it has none; the button follows."""
         try:
-            return f"Counted: **{target_list(self.jobs.targets(prompt, backbone))}**", gr.update(interactive=True)
+            return f"Counted: **{target_list(self.jobs.read(prompt, backbone).targets)}**", gr.update(interactive=True)
         except (CountGenError, ValueError) as error:
             return sentence(error), gr.update(interactive=False)
 
@@ -156,7 +156,7 @@ class GeneratePage:
         *given, session = values
         with errors_shown():
             form = GenerateForm(*given).checked(self.limits)
-            self.jobs.targets(form.prompt, form.backbone)
+            self.jobs.read(form.prompt, form.backbone)
         job = Job(request.client.host, form.seconds * form.images, form.images)
         async for updates in self._working(job, session, self._generated(form, job, session)):
             yield updates

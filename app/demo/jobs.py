@@ -28,7 +28,7 @@ from countgen.errors import CountGenError, RecipeError
 from countgen.files.image_file import decode_image
 from countgen.images import read_recipe
 from countgen.models import Models
-from countgen.prompts import Target, parse
+from countgen.prompts import Prompt, read
 from countgen.prompts.plurals import counts_in_words
 from countgen.recipe import check as check_recipe
 from countgen.recipe import regenerate
@@ -61,17 +61,16 @@ class Jobs:
         form, png = form_of(recipe, self.tokens), EXAMPLE_FILE.read_bytes()
         self.example = Entry(png, recipe, form, verdict, "right", (note,), facts_of(recipe))
 
-    def targets(self, prompt: object, backbone: object) -> tuple[Target, ...]:
-        """Return the targets of a prompt, if they are within the limits and the model can count them."""
-        text = self.limits.check_prompt(prompt)
-        name = str(choice(backbone, self.limits.backbones, "model"))
-        models = self.worker.loaded.get(name)
-        targets = parse(text, models.critics[0].object_names if models else None)
-        for target in targets:
+    def read(self, text: object, backbone: object) -> Prompt:
+        """Return a prompt whose targets are within the limits, and which the model, once it is loaded, can count."""
+        checked = self.limits.check_prompt(text)
+        models = self.worker.loaded.get(str(choice(backbone, self.limits.backbones, "model")))
+        prompt = read(checked, models.critics[0].object_names if models else None)
+        for target in prompt.targets:
             self.limits.check_count(target.target_count)
         if models:
-            models.check(targets)
-        return targets
+            models.check(prompt.targets)
+        return prompt
 
     def models(self, form: GenerateForm) -> Models:
         """Return the models of a form's backbone with its sampler settings."""
@@ -82,14 +81,13 @@ class Jobs:
         """Return the run of one image of a checked form; `offset` is its number, counted from 0."""
         models = self.models(form)
         with errors_shown():
-            targets = self.targets(form.prompt, form.backbone)
+            prompt = self.read(form.prompt, form.backbone)
             return countgen.Run(
-                form.prompt,
+                prompt,
                 models,
-                targets=targets,
                 method=form.method,
                 settings=form.method_settings(self.limits),
-                token=find_token(form.token, targets, form.backbone, self.tokens),
+                token=find_token(form.token, prompt.targets, form.backbone, self.tokens),
                 seed=form.seed + offset,
                 max_seconds=form.seconds,
                 until=form.until,
@@ -151,7 +149,7 @@ class Jobs:
 def edited_form(form: GenerateForm, run: countgen.Run) -> GenerateForm:
     """Return the form of an edited image: another prompt, the method "edit", no token."""
     seed = run.seed if run.seed < 2**32 else RANDOM_SEED
-    return replace(form, prompt=run.prompt, method="edit", token="none", settings="", images=1, seed=seed)
+    return replace(form, prompt=run.prompt.given, method="edit", token="none", settings="", images=1, seed=seed)
 
 
 def steps_shown(run: countgen.Run, job: Job, seconds: float) -> Iterator[countgen.Step]:

@@ -19,9 +19,8 @@ from torch.nn.functional import pad
 
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.files.schema import Document
-from countgen.prompts import MAX_TARGET_COUNT
+from countgen.prompts import MAX_TARGET_COUNT, Prompt
 from countgen.prompts.number_words import number_word
-from countgen.prompts.placeholders import spelled_out
 from countgen.tokens.file import CountToken
 from countgen.tokens.textual_inversion import encode_prompt
 
@@ -49,7 +48,7 @@ class NumberShift(Document, frozen=True):
 @torch.no_grad()
 def encode_shifted(
     backbone: Backbone,
-    prompt: str,
+    prompt: str | Prompt,
     token: CountToken | None,
     shifts: Sequence[NumberShift],
     negative_prompt: str | None = None,
@@ -65,6 +64,7 @@ def encode_shifted(
         token: a trained token, for a prompt without shifts.
         shifts: none for the prompt as it is written; spans that do not overlap.
     """
+    prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     if not shifts:
         return encode_prompt(backbone, prompt, token, negative_prompt)
     numbers = {shift: shift.number for shift in shifts}
@@ -102,9 +102,6 @@ def _sum(weight: float, start: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (start.float() + weight * (high.float() - low.float())).to(start.dtype)
 
 
-def _written(prompt: str, numbers: Mapping[NumberShift, int]) -> str:
+def _written(prompt: Prompt, numbers: Mapping[NumberShift, int]) -> str:
     """Return the prompt with a number in the place of each shift's span."""
-    text = spelled_out(prompt)
-    for shift in sorted(numbers, key=lambda shift: shift.start, reverse=True):
-        text = text[: shift.start] + number_word(numbers[shift]) + text[shift.end :]
-    return text
+    return prompt.replaced({(shift.start, shift.end): number_word(number) for shift, number in numbers.items()})

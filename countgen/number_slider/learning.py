@@ -15,8 +15,8 @@ from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
 from countgen.number_slider.calibration import Calibration
 from countgen.prompts.number_words import number_word
-from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
+from countgen.prompts.prompt import placeholder_of
 from countgen.tokens.direction import NumberDirection
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import TEMPLATES

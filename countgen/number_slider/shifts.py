@@ -10,66 +10,45 @@ from countgen.critics.vocabulary import singular
 from countgen.errors import PromptError
 from countgen.number_slider.axis import NumberShift
 from countgen.number_slider.calibration import Calibration
-from countgen.prompts import Target
+from countgen.prompts import Prompt, Target
 from countgen.prompts.number_words import number_word
-from countgen.prompts.parser import parses_to
-from countgen.prompts.placeholders import numbers_in, spelled_out
+from countgen.prompts.words import Span
 
 NumberOffset = float | Mapping[str, float]
 """Objects to add to the prompt's number, for every object class or by its name; 0 for the prompt as written."""
 
 
-def number_span(
-    prompt: str, target: Target, targets: Sequence[Target], known_names: Sequence[str] | None
-) -> tuple[int, int]:
-    """Return start and end of the one number in a prompt that is the count of a target.
-
-    The number is found by trial: changing this number changes the count of this target alone.
-
-    Args:
-        prompt: as given; positions refer to the prompt with placeholders spelled out.
-        target: one of `targets`.
-        targets: all targets of the prompt.
-        known_names: as `parse` takes them.
+def number_span(prompt: Prompt, target: Target) -> Span:
+    """Return the characters of the one number in a prompt's text that is the count of a target.
 
     Raises:
         PromptError: the prompt has none or several such numbers, or other targets.
     """
-    text = spelled_out(prompt)
-    one_more = tuple(Target(other.object_name, other.target_count + (other == target)) for other in targets)
-    spans = [
-        (start, end)
-        for start, end, value in numbers_in(prompt)
-        if parses_to(text[:start] + number_word(value + 1) + text[end:], one_more, known_names)
-    ]
-    if len(spans) != 1 or not parses_to(text, targets, known_names):
-        count = f"{len(spans)} numbers say" if len(spans) > 1 else "no number says"
+    places = [place for place in prompt.places if place.object_name == target.object_name]
+    if len(places) != 1 or places[0].is_article:
+        count = f"{len(places)} numbers say" if len(places) > 1 else "no number says"
         raise PromptError(
-            f"{count} in {prompt!r} how many {target.object_name!r} to generate, and the number slider moves one "
+            f"{count} in {prompt.given!r} how many {target.object_name!r} to generate, and the number slider moves one "
             f"number; write one for each object class, such as '{number_word(target.target_count)}', or leave the "
             "number offset out"
         )
-    return spans[0]
+    return places[0].number
 
 
 def offset_shifts(
-    prompt: str,
-    targets: Sequence[Target],
-    known_names: Sequence[str] | None,
-    calibration: Calibration | None,
-    number_offset: NumberOffset,
+    prompt: Prompt, calibration: Calibration | None, number_offset: NumberOffset
 ) -> tuple[NumberShift, ...]:
     """Return the shifts for a number offset.
 
     The start is the target's own number word, and for N beyond the highest word hi of the vocabulary, hi moved by
-    N - hi; the number offset is added to that. `known_names` are as `countgen.prompts.parse` takes them.
+    N - hi; the number offset is added to that.
 
     Raises:
         PromptError: the prompt does not have one number for each class that is moved.
         ValueError: no calibration, an unknown class, or an offset beyond the calibrated range.
     """
     shifts = []
-    for target, offset in _by_target(targets, number_offset).items():
+    for target, offset in _by_target(prompt.targets, number_offset).items():
         if not offset:
             continue
         if calibration is None:
@@ -86,34 +65,30 @@ def offset_shifts(
                 f"the number offset for {target.target_count} x {target.object_name} must be from {low:g} to {high:g}, "
                 f"as {calibration.backbone} was calibrated, got {offset:g}"
             )
-        span = number_span(prompt, target, targets, known_names)
-        shifts.append(_shift(target, span, number, float(beyond + offset), calibration))
+        shifts.append(_shift(target, number_span(prompt, target), number, float(beyond + offset), calibration))
     return tuple(shifts)
 
 
-def calibrated_shifts(
-    prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None, calibration: Calibration
-) -> tuple[NumberShift, ...]:
+def calibrated_shifts(prompt: Prompt, calibration: Calibration) -> tuple[NumberShift, ...]:
     """Return the shifts that the calibration chooses, see `Calibration.replacement_for`.
 
     A class that does not have one number in the prompt gets none.
     """
     shifts = []
-    for target in targets:
+    for target in prompt.targets:
         with suppress(PromptError):
             if point := calibration.replacement_for(target.target_count):
-                span = number_span(prompt, target, targets, known_names)
-                shifts.append(_shift(target, span, point.number, point.offset, calibration))
+                shifts.append(_shift(target, number_span(prompt, target), point.number, point.offset, calibration))
     return tuple(shifts)
 
 
-def _shift(target: Target, span: tuple[int, int], number: int, offset: float, calibration: Calibration) -> NumberShift:
+def _shift(target: Target, span: Span, number: int, offset: float, calibration: Calibration) -> NumberShift:
     return NumberShift(target.object_name, *span, number, offset, lo=calibration.lo, hi=calibration.hi)
 
 
-def check_spans(shifts: Sequence[NumberShift], prompt: str) -> None:
+def check_spans(shifts: Sequence[NumberShift], prompt: Prompt) -> None:
     """Raise a ValueError unless each shift moves a number of the prompt, no two of them the same."""
-    spans = {(start, end) for start, end, _ in numbers_in(prompt)}
+    spans = set(prompt.numbers) if shifts else set()
     for position, shift in enumerate(shifts):
         if (shift.start, shift.end) not in spans or shift.lo >= shift.hi:
             raise ValueError(f"number_shifts[{position}] is not possible for the prompt")

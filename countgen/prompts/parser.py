@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from countgen.critics.vocabulary import singular
 from countgen.errors import PromptError
-from countgen.prompts.placeholders import spelled_out
+from countgen.prompts.prompt import Prompt, Target
 from countgen.prompts.reader import Reader
 
-MAX_PROMPT_LENGTH = 500
-"""Characters; text encoders truncate prompts to 77 to 120 tokens without an error."""
 
-MAX_TARGET_COUNT = 1000
-"""Largest count of a target; critics evaluate at most 1024 candidates."""
+def read(
+    prompt: str | Prompt, known_names: Sequence[str] | None = None, targets: tuple[Target, ...] | None = None
+) -> Prompt:
+    """Read a prompt once: everything that needs more of it than its text takes what this returns.
 
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-@dataclass(frozen=True)
-class Target:
-    """An object class and the number of its objects in an image.
-
-    Attributes:
-        object_name: singular, lower case, as the critic or the prompt names it.
-        target_count: 1 to 1000.
+    Args:
+        prompt: up to 500 characters; one that is read already is returned as it is.
+        known_names: as `parse` takes them.
+        targets: to count in place of those of the text, which may then be any text.
 
     Raises:
-        PromptError: an empty name or a count outside the range.
+        PromptError: as `parse`.
     """
-
-    object_name: str
-    target_count: int
-
-    def __post_init__(self) -> None:
-        if not self.object_name.strip():
-            raise PromptError(f"a target needs the name of an object, got {self.object_name!r}")
-        if type(self.target_count) is not int or not 1 <= self.target_count <= MAX_TARGET_COUNT:
-            raise PromptError(
-                f"{self.object_name}: the count must be a whole number from 1 to {MAX_TARGET_COUNT}, "
-                f"got {self.target_count!r}"
-            )
+    if isinstance(prompt, Prompt):
+        return prompt
+    unread = Prompt(prompt)
+    try:
+        counts, places = Reader(unread, known_names).read()
+        stated = tuple(Target(name, count) for name, count in counts.items())
+    except PromptError:
+        if not targets:
+            raise
+        return replace(unread, targets=targets)
+    return replace(unread, targets=targets or stated, places=places if targets in (None, stated) else ())
 
 
 def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target, ...]:
@@ -63,34 +55,7 @@ def parse(prompt: str, known_names: Sequence[str] | None = None) -> tuple[Target
     >>> parse("a photo of seven apples and two dogs")
     (Target(object_name='apple', target_count=7), Target(object_name='dog', target_count=2))
     """
-    check_prompt(prompt)
-    counts = Reader(spelled_out(prompt), known_names).read()
-    return tuple(Target(name, count) for name, count in counts.items())
-
-
-def parses_to(prompt: str, targets: Sequence[Target], known_names: Sequence[str] | None = None) -> bool:
-    """Return whether `parse` reads these targets; False for a prompt that it cannot read."""
-    try:
-        return parse(prompt, known_names) == tuple(targets)
-    except PromptError:
-        return False
-
-
-def check_prompt(prompt: str) -> None:
-    """Check that a text encoder can read a prompt, whether or not the targets come from it.
-
-    Raises:
-        PromptError: empty, not a string, more than 500 characters, a lone surrogate, or a character that changes the
-            direction of the text.
-    """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise PromptError(f"the prompt is empty ({prompt!r}); write what to generate, for example 'seven apples'")
-    if len(prompt) > MAX_PROMPT_LENGTH:
-        raise PromptError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_LENGTH} are read, shorten it")
-    for at, character in enumerate(prompt, start=1):
-        # A surrogate has no UTF-8; after a change of direction, "12" is shown as "21".
-        if unicodedata.category(character) == "Cs" or character in _TURNING:
-            raise PromptError(f"character {at} of the prompt is {character!r}, which is not text; leave it out")
+    return read(prompt, known_names).targets
 
 
 def targets_from(text: str) -> tuple[Target, ...]:

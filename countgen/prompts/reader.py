@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from countgen.critics.vocabulary import PLURAL_ONLY, can_be_plural, plural, spellings
 from countgen.prompts.noun_phrase import DETERMINERS, MEDIUMS, PREPOSITIONS, SEPARATORS, NounPhrase, read_noun_phrase
 from countgen.prompts.number_words import GROUPS, SMALL_GROUPS, read_number, value_of, word_at
-from countgen.prompts.words import ODD_NUMBER, OVERRIDE, unreadable, words_of
+from countgen.prompts.prompt import Place, Prompt
+from countgen.prompts.words import ODD_NUMBER, OVERRIDE, unreadable
 
 _ARTICLES = frozenset(("a", "an"))
 _SKIPPED = (DETERMINERS - _ARTICLES - {"another", "no", "every"}) | frozenset(
@@ -64,16 +65,16 @@ _POSITION_PAIRS = frozenset(("left of", "right of", "front of", "top of", "next 
 class Reader:
     """A parser that reads the words of a prompt once, left to right."""
 
-    def __init__(self, prompt: str, known_names: Sequence[str] | None) -> None:
+    def __init__(self, prompt: Prompt, known_names: Sequence[str] | None) -> None:
         self.prompt = prompt
         self.known = None if known_names is None else spellings(known_names)
-        self.words = words_of(prompt)
-        self.counts = Counter[str]()
+        self.words, self.spans = prompt.words
+        self.counts, self.places = Counter[str](), list[Place]()
         self.opening, self.separator = True, ""
         self.scenery = False
 
-    def read(self) -> Counter[str]:
-        """Return the count of each object.
+    def read(self) -> tuple[Counter[str], tuple[Place, ...]]:
+        """Return the count of each object, and where the prompt counts it.
 
         Raises:
             PromptError: the prompt has no reading, or several.
@@ -118,7 +119,7 @@ class Reader:
             self._fail(f"it contains no number; write for example 'seven apples', or {OVERRIDE}")
         if uncounted:
             self._fail(f"{uncounted!r} has no number")
-        return self.counts
+        return self.counts, tuple(self.places)
 
     def _is_position(self, at: int) -> bool:
         """Return whether the words before words[at] place the object after them beside another one."""
@@ -137,7 +138,7 @@ class Reader:
         one_more = written == "another" and name in self.counts
         is_medium = name in MEDIUMS and not self._is_position(start)
         if not is_medium and (not self.scenery or one_more or phrase.is_known):
-            self.counts[name] += 1
+            self._count(phrase, 1, start, start + 1, is_article=True)
         return end
 
     def _read_number(self, start: int, count: int, at: int, pairs: bool) -> int:
@@ -169,8 +170,15 @@ class Reader:
         if count > 1 and needs_plural and not phrase.is_plural:
             self._fail(f"no plural follows {written!r}; write for example '{written} {plural(phrase.name)}'")
         # "three pairs of scissors" are three scissors
-        self.counts[phrase.name] += count // 2 if pairs and phrase.name in PLURAL_ONLY else count
+        self._count(phrase, count // 2 if pairs and phrase.name in PLURAL_ONLY else count, start, at)
         return phrase.end
+
+    def _count(self, phrase: NounPhrase, count: int, start: int, end: int, *, is_article: bool = False) -> None:
+        """Add the objects of a phrase after the number or article that is words[start:end]."""
+        noun = max(at for at in range(end, phrase.end) if self.words[at] == phrase.words[-1])
+        self.counts[phrase.name] += count
+        number = self.spans[start][0], self.spans[end - 1][1]
+        self.places.append(Place(phrase.name, number, self.spans[noun], is_article))
 
     def _is_label(self, start: int, count: int, phrase: NounPhrase) -> bool:
         """Return whether digits are a name or a year: "Route 66", "unreal engine 5 render", "in 1966"."""
@@ -218,4 +226,4 @@ class Reader:
             self._fail(f"'{' '.join(self.words[at : behind + 1])}' is ambiguous; give one number")
 
     def _fail(self, reason: str) -> None:
-        raise unreadable(self.prompt, reason)
+        raise unreadable(self.prompt.text, reason)

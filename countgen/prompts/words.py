@@ -8,6 +8,9 @@ import unicodedata
 from countgen.errors import PromptError
 from countgen.prompts.number_words import read_number, word_at
 
+Span = tuple[int, int]
+"""Start and end of some characters in a text."""
+
 ODD_NUMBER = re.compile(r"[-+−]?\d+([-./⁄+–~]\d*)+|[-+−]\d+|\d+e\d+")
 """Text that resembles a number but is not a whole number above zero: "3.5", "-3", "3-5", "1e3"."""
 
@@ -37,6 +40,7 @@ _LEADING_DASH = re.compile(r"(?<!\w)[–—](?=\d)")
 _QUOTED = re.compile(r"(?<!\w)['‘]([^'’]*)['’](?!\w)")
 _WEIGHTED = re.compile(r"\([^()]*[^\d()\s]\s*:\s*\d*\.?\d+\s*\)|<[a-z]+:[^<>]*>", re.IGNORECASE)
 """Weights in prompts of Stable Diffusion UIs: "(apples:1.3)", "<lora:style:0.8>"."""
+_CHARACTER = re.compile(r".[\u0300-\u036f]*", re.DOTALL)
 _STRUCK = re.compile(r"\d[\u0300-\u036f]")
 OVERRIDE = 'give the count with targets_from("apple=7"), on the command line --count apple=7'
 """Advice for a prompt without a number."""
@@ -47,8 +51,11 @@ def unreadable(prompt: str, reason: str) -> PromptError:
     return PromptError(f"cannot read a count from {prompt!r}: {reason}")
 
 
-def words_of(prompt: str) -> list[str]:
+def words_of(prompt: str) -> tuple[list[str], list[Span]]:
     """Return the words and signs of a prompt in lower case, without parts whose numbers count nothing ("16:9").
+
+    Returns:
+        The words, and the characters of the prompt that each stands for.
 
     Raises:
         PromptError: a weight of other programs ("(apples:1.3)"); a number that is not written in words or plain
@@ -58,10 +65,18 @@ def words_of(prompt: str) -> list[str]:
         raise unreadable(prompt, f"{weighted[0]!r} is a weight, which is not read here; write the words alone")
     _check_digits(prompt)
     # Typographic forms (full-width digits, ligatures, non-breaking hyphens) become the plain ones.
-    text = unicodedata.normalize("NFKC", prompt).lower().replace("\u2010", "-")
-    text = _NOT_COUNTS.sub(" ", _QUOTED.sub(r" \1 ", _LEADING_DASH.sub("-", text)))
-    # A number keeps its hyphen, which marks a range.
-    words = [word if word[0].isdecimal() else word.rstrip("-") or word for word in _WORD.findall(text)]
+    forms = [(unicodedata.normalize("NFKC", match[0]).lower(), match.start()) for match in _CHARACTER.finditer(prompt)]
+    starts = [*(start for form, start in forms for _ in form), len(prompt)]
+    text = "".join(form for form, _ in forms).replace("\u2010", "-")
+    # Every replacement keeps the length of the text.
+    text = _QUOTED.sub(r" \1 ", _LEADING_DASH.sub("-", text))
+    text = _NOT_COUNTS.sub(lambda match: " " * len(match[0]), text)
+    words, spans = [], []
+    for match in _WORD.finditer(text):
+        # A number keeps its hyphen, which marks a range.
+        word = match[0] if match[0][0].isdecimal() else match[0].rstrip("-") or match[0]
+        words.append(word)
+        spans.append((starts[match.start()], starts[match.start() + len(word)]))
     kept = []
     for at, word in enumerate(words):
         before, behind = word_at(words, at - 1), word_at(words, at + 1)
@@ -72,8 +87,8 @@ def words_of(prompt: str) -> list[str]:
             if before and read_number([before], 0):
                 raise unreadable(prompt, f"'{before}{word}' is not one whole number above zero")
             continue
-        kept.append(word)
-    return kept
+        kept.append(at)
+    return [words[at] for at in kept], [spans[at] for at in kept]
 
 
 def _check_digits(prompt: str) -> None:

@@ -27,7 +27,7 @@ from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
 from countgen.files.schema import Document, Name
 from countgen.files.writing import write_atomically
-from countgen.prompts.placeholders import PLACEHOLDER, placeholder_of
+from countgen.prompts.prompt import PLACEHOLDER, placeholder_of
 from countgen.tokens.direction import NumberDirection, from_file, to_file
 
 SUFFIX = ".safetensors"

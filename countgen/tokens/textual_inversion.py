@@ -14,7 +14,7 @@ from torch import Tensor
 from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.registry import base_model, presets
 from countgen.errors import TokenFileError
-from countgen.prompts.placeholders import spelled_out, with_placeholder
+from countgen.prompts import Prompt
 from countgen.tokens.direction import Span
 from countgen.tokens.file import CountToken
 
@@ -94,7 +94,7 @@ def _is_t5(module: Any) -> bool:
 
 
 def encode_prompt(
-    backbone: Backbone, prompt: str, token: CountToken | None, negative_prompt: str | None = None
+    backbone: Backbone, prompt: str | Prompt, token: CountToken | None, negative_prompt: str | None = None
 ) -> PromptEmbeds:
     """Embed a prompt in which a token replaces its number; other placeholders are replaced by number words.
 
@@ -102,11 +102,12 @@ def encode_prompt(
         PromptError: the prompt does not contain the token's number.
         TokenFileError: as for `check_token` and `injected`, or the token's direction does not fit the embeddings.
     """
+    prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     if token is None:
-        return backbone.encode_prompt(spelled_out(prompt), negative_prompt)
+        return backbone.encode_prompt(prompt.text, negative_prompt)
     check_token(token, backbone)
     with injected(backbone, token.placeholder_token, token.vectors) as encode:
-        text = with_placeholder(prompt, token.target_count)
+        text = prompt.with_placeholder(token.target_count)
         embeds = encode(text, negative_prompt)
         return embeds if token.direction is None else token.direction.moved(embeds, encode.spans(text))
 

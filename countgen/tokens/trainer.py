@@ -24,8 +24,8 @@ from countgen.methods.step import COST_WITH_GRADIENT
 from countgen.models import Models
 from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
-from countgen.prompts.placeholders import placeholder_of
 from countgen.prompts.plurals import counted
+from countgen.prompts.prompt import placeholder_of
 from countgen.tokens.checkpoint import Checkpoint, Validation, load_checkpoint, save_checkpoint
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import FIRST_SEED, FIRST_VALIDATION_SEED, LearnSettings

@@ -73,7 +73,7 @@ def test_models_are_loaded_as_the_command_asks_and_shared_by_all_sampler_setting
     assert (guided.recipe["num_inference_steps"], guided.recipe["guidance_scale"]) == (2, 3.0)
     assert (backbone.num_inference_steps, worker.models("miniature")) == (1, models)
     with pytest.raises(ValueError, match="no class for 'unicorn'"):
-        Jobs(LIMITS, worker).targets("three unicorns", "miniature")
+        Jobs(LIMITS, worker).read("three unicorns", "miniature")
 
 
 def test_jobs_take_turns_and_say_what_comes_before_them() -> None:

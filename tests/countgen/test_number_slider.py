@@ -14,7 +14,7 @@ from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
 from countgen.number_slider.learning import direction_token
 from countgen.number_slider.shifts import NumberOffset, number_offset_from, offset_shifts
-from countgen.prompts import Target, parse
+from countgen.prompts import Target, read
 from countgen.recipe import plain, regenerate
 from countgen.tokens.direction import tensors_of
 from countgen.tokens.library import find_token
@@ -69,10 +69,10 @@ def test_what_is_no_calibration_is_an_error(calibration: Calibration, tmp_path: 
 
 def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Calibration) -> None:
     for number, offset, wanted in ((3, -1.5, (3, -1.5)), (5, 1.0, (4, 2.0)), (6, -1.0, (4, 1.0))):
-        (shift,) = offset_shifts(f"{number} cats", (Target("cat", number),), None, calibration, offset)
+        (shift,) = offset_shifts(read(f"{number} cats"), calibration, offset)
         assert (shift.number, shift.offset, shift.lo, shift.hi) == (*wanted, 2, 4)
     for prompt, start, text in (("3 cats and 3 dogs", 11, "3"), ("two cats on half a dozen dogs", 12, "half a dozen")):
-        (shift,) = offset_shifts(prompt, parse(prompt), None, calibration, {"dogs": -1.0})
+        (shift,) = offset_shifts(read(prompt), calibration, {"dogs": -1.0})
         assert (shift.object_name, shift.start, prompt[shift.start : shift.end]) == ("dog", start, text)
 
 
@@ -93,9 +93,9 @@ def test_a_bad_offset_and_a_wrong_calibration_are_errors(
 ) -> None:
     for prompt, offset, reason in BAD_OFFSETS:
         with subtests.test(reason=reason), pytest.raises(ValueError, match=reason):
-            offset_shifts(prompt, parse(prompt), None, calibration, offset)
+            offset_shifts(read(prompt), calibration, offset)
     with pytest.raises(ValueError, match="countgen calibrate"):
-        offset_shifts("three cats", parse("three cats"), None, None, 1.0)
+        offset_shifts(read("three cats"), None, 1.0)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"calibration": replace(calibration, backbone="sdxl-turbo")}, "is of sdxl-turbo"),
         ({"calibration": replace(calibration, points=calibration.points[:-1])}, "lacks 1 points"),
@@ -114,7 +114,7 @@ def test_an_edit_keeps_the_offset_of_objects_whose_count_stays(
     run = edit_run(original, models, counts={"dog": 4})
     (shift,) = run.shifts
     assert (shift.object_name, shift.number, shift.offset) == ("cat", 3, 1.0)
-    assert run.prompt[shift.start : shift.end] == "three"
+    assert run.prompt.text[shift.start : shift.end] == "three"
     assert shift.start == len("four dogs and ")
     assert edit_run(original, models, counts={"cat": 2}).shifts == ()
     (beyond,) = edit_run(original, models, counts={"cat": 6}, calibration=calibration).shifts

@@ -151,7 +151,7 @@ def test_an_edit_of_two_classes_starts_from_its_original_over_several_guided_ste
     original = countgen.generate("a photo of six cats and seven dogs", two_steps, **options)
     run = edit_run(original, two_steps, counts={"dogs": 9}, max_evaluations=7)
     steps = list(run)
-    assert run.prompt == "a photo of six cats and nine dogs"
+    assert run.prompt.given == "a photo of six cats and nine dogs"
     assert steps[0].latents.equal(run.original.latents[0])
     assert steps[-1].evaluations <= 7
     result = run.result()

@@ -3,9 +3,8 @@
 import pytest
 
 from countgen.errors import PromptError
-from countgen.prompts import Target, parse
+from countgen.prompts import Prompt, Target, parse
 from countgen.prompts.number_words import number_word, read_number
-from countgen.prompts.placeholders import spelled_out, with_placeholder
 
 pytestmark = pytest.mark.core
 PLACES = [
@@ -19,6 +18,7 @@ PLACES = [
     ("seven apples and two dogs", 2, "seven apples and <count-2> dogs"),
     ("seven apples and seven dogs", 7, "<count-7> apples and <count-7> dogs"),
     ("<count-7> apples and 17 dogs", 7, "<count-7> apples and 17 dogs"),
+    ("7 apples at 7:30, 7k, #7", 7, "<count-7> apples at 7:30, 7k, #7"),
     ("<count-3> apples and <count-7> dogs", 7, "three apples and <count-7> dogs"),
 ]
 
@@ -26,15 +26,15 @@ PLACES = [
 def test_the_placeholder_takes_the_numbers_place(subtests):
     for prompt, count, written in PLACES:
         with subtests.test(prompt=prompt, count=count):
-            assert with_placeholder(prompt, count) == written
+            assert Prompt(prompt).with_placeholder(count) == written
     for prompt in ("a photo of three apples", "apples on a table", "seventeen apples", "<count-3> cats"):
         with subtests.test(prompt=prompt), pytest.raises(PromptError, match="write 'seven'"):
-            with_placeholder(prompt, 7)
+            Prompt(prompt).with_placeholder(7)
 
 
 def test_placeholders_are_spelled_out_and_read_as_numbers():
     prompt = "a photo of <count-7> apples and <count-200> bees"
-    assert spelled_out(prompt) == "a photo of seven apples and 200 bees"
+    assert Prompt(prompt).text == "a photo of seven apples and 200 bees"
     assert parse(prompt) == (Target("apple", 7), Target("bee", 200))
 
 
