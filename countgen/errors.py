@@ -39,3 +39,7 @@ class TokenFileError(CountGenError, ValueError):
 
 class CheckpointError(CountGenError, ValueError):
     """A damaged checkpoint of a training run, or one of another run."""
+
+
+class FolderInUseError(CountGenError, ValueError):
+    """A folder into which another run writes."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.benchmarks.evaluation.labels import LABELS, Label
 from countgen.benchmarks.evaluation.metrics import HUMAN, grouped
 from countgen.benchmarks.evaluation.records import Box, Record
+from countgen.files.json_lines import Line, read_lines
 from countgen.files.schema import Whole
 
 JUDGEMENTS = "judgements.jsonl"

@@ -15,9 +15,9 @@ from typing import Annotated
 from filelock import FileLock
 from msgspec import Meta
 
-from countgen.benchmarks.evaluation.json_lines import Line, LineFile, read_lines
 from countgen.benchmarks.evaluation.records import read_run
 from countgen.files.folder import writable_path
+from countgen.files.json_lines import Line, LineFile, read_lines
 
 LABELS = "labels.jsonl"
 LOCK = "labels.lock"

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from countgen.benchmarks.evaluation.json_lines import Line, read_lines
 from countgen.errors import CountGenError
+from countgen.files.json_lines import Line, read_lines
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
 from countgen.files.schema import Integer, Whole, converted, decoded

@@ -12,18 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement, read_judgements
 from countgen.benchmarks.evaluation.judges import answered, judged, rounded_boxes
 from countgen.benchmarks.evaluation.plan import check_names, steering
 from countgen.benchmarks.evaluation.records import Record, read_run
-from countgen.benchmarks.evaluation.run_folder import locked_run
 from countgen.critics import Critic
 from countgen.critics.detections import mean_score
 from countgen.critics.validation import to_batch
 from countgen.errors import RecipeError
-from countgen.files.folder import readable_path
+from countgen.files.folder import locked, readable_path
 from countgen.files.image_file import open_image
+from countgen.files.json_lines import LineFile
 from countgen.images import read_recipe
 from countgen.models import check_detectors, load_critic, parts_of
 from countgen.progress import counted_progress
@@ -77,7 +76,7 @@ def rejudge(
     _check(folder, done, judges)
     torch.set_num_threads(threads)
     summary = Rejudged(images=len(done))
-    with locked_run(folder):
+    with locked(folder):
         for name in judges:
             judged_by_key = {given.key: given for given in read_judgements(folder) if given.judge == name}
             left = [record for record in done if record.key not in judged_by_key]

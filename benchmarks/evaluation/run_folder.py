@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from countgen.benchmarks.evaluation.image_files import lost_images
-from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
 from countgen.benchmarks.evaluation.plan import RunSettings, recorded
 from countgen.benchmarks.evaluation.records import (
     IMAGES,
@@ -23,12 +19,11 @@ from countgen.benchmarks.evaluation.records import (
     read_settings,
 )
 from countgen.benchmarks.evaluation.worker import Outcome
-from countgen.files.folder import writable_path
+from countgen.files.folder import locked, writable_path
+from countgen.files.json_lines import LineFile, RecordWriteError
 from countgen.files.printable import printable
 from countgen.files.writing import PARTS, write_atomically
 from countgen.images import check_writable, save_png
-
-LOCK = "lock"
 
 
 class RunFolder:
@@ -43,7 +38,8 @@ class RunFolder:
         lost: images of finished records that are missing or incomplete, by key.
 
     Raises:
-        RunFolderError: another run writes into the folder, or it holds results of other settings.
+        FolderInUseError: another run writes into the folder.
+        RunFolderError: it holds results of other settings.
         OSError: the folder cannot be written.
     """
 
@@ -59,7 +55,7 @@ class RunFolder:
         writable_path(self.path, f"{IMAGES}/{PARTS}")  # not through a linked folder
         with ExitStack() as stack:
             check_writable(self.path / IMAGES)
-            stack.enter_context(locked_run(self.path))
+            stack.enter_context(locked(self.path))
             for unfinished in (self.path / IMAGES).glob(PARTS):
                 unfinished.unlink()  # of an image whose writing was killed
             self.records = {record.key: record for record in read_records(self.path / RECORDS)}
@@ -111,19 +107,3 @@ class RunFolder:
                 f"{printable(self.path)} holds results of other settings, which must not mix: {printable(described)}; "
                 "choose another folder"
             )
-
-
-@contextmanager
-def locked_run(folder: Path) -> Iterator[None]:
-    """Hold a run folder's lock, which the system releases at any end of the process.
-
-    Raises:
-        RunFolderError: another process holds it.
-    """
-    try:
-        lock = FileLock(writable_path(folder, LOCK), timeout=0, mode=0o644).acquire()
-    except Timeout as error:
-        message = f"{printable(folder)} is in use by another run; wait for it, or choose another folder"
-        raise RunFolderError(message) from error
-    with lock:
-        yield

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from countgen.errors import FolderInUseError
 from countgen.files.printable import printable
 from countgen.files.reading import type_name
+
+LOCK = "lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the system releases at any end of the process.
+
+    Raises:
+        FolderInUseError: another process holds it.
+    """
+    try:
+        lock = FileLock(writable_path(folder, LOCK), timeout=0, mode=0o644).acquire()
+    except Timeout as error:
+        message = f"{printable(folder)} is in use by another run; wait for it, or choose another folder"
+        raise FolderInUseError(message) from error
+    with lock:
+        yield
 
 
 def writable_path(folder: Path, name: str | Path) -> Path:

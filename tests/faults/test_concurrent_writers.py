@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from countgen.benchmarks.evaluation.records import RunFolderError
-from countgen.benchmarks.evaluation.run_folder import locked_run
+from countgen.errors import FolderInUseError
+from countgen.files.folder import locked
 from countgen.files.writing import write_atomically
 
 pytestmark = pytest.mark.core
@@ -37,7 +37,7 @@ def test_a_file_is_always_whole_and_a_new_name_has_one_winner(tmp_path: Path) ->
 
 
 def hold(folder: Path, held: Any) -> None:
-    with locked_run(folder):
+    with locked(folder):
         held.set()
         time.sleep(600)
 
@@ -47,9 +47,9 @@ def test_a_second_process_waits_for_no_run_folder_and_a_killed_one_holds_none(tm
     process = PROCESSES.Process(target=hold, args=(tmp_path, held), daemon=True)
     process.start()
     assert held.wait(120)
-    with pytest.raises(RunFolderError, match="in use by another run"), locked_run(tmp_path):
+    with pytest.raises(FolderInUseError, match="in use by another run"), locked(tmp_path):
         pass
     process.kill()
     process.join()
-    with locked_run(tmp_path):
+    with locked(tmp_path):
         pass

@@ -22,11 +22,11 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.plan import Case, RunSettings
 from countgen.benchmarks.evaluation.records import read_run
 from countgen.benchmarks.evaluation.run import evaluate
 from countgen.benchmarks.evaluation.worker import Outcome
+from countgen.files.json_lines import LineFile
 from tests.benchmarks.evaluation.test_records import DONE
 from tests.faults.crash_consistency import settings
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import of_people, with_judgements
 from countgen.benchmarks.evaluation.label_tables import Imported, import_labels, write_sheet
 from countgen.benchmarks.evaluation.labels import LABELS, Label, questions, read_labels, save_labels
 from countgen.benchmarks.evaluation.records import RECORDS, read_run
+from countgen.files.json_lines import LineFile
 from tests.benchmarks.evaluation.made_records import record, write_run
 
 pytestmark = pytest.mark.core

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.json_lines import LineFile
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS
 from countgen.benchmarks.evaluation.labels import Label, save_labels
 from countgen.benchmarks.evaluation.run_folder import RunFolder
+from countgen.files.json_lines import LineFile
 from tests.benchmarks.evaluation.made_records import record, write_run
 from tests.benchmarks.evaluation.test_run_folder import outcome
 from tests.faults.crash_consistency import settings

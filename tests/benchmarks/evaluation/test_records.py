@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from countgen.benchmarks.evaluation.json_lines import LineFile, RecordWriteError
 from countgen.benchmarks.evaluation.records import Record, RunFolderError, read_records, read_run
 from countgen.benchmarks.evaluation.report.reported_run import read_reported_run
+from countgen.files.json_lines import LineFile, RecordWriteError
 from tests.benchmarks.evaluation.made_records import record, write_run
 from tests.faults.crash_consistency import file_size_limit
 
@@ -125,7 +125,7 @@ def test_a_pipe_in_a_run_folder_is_an_error_and_not_waited_for(name: str, tmp_pa
 
 
 def test_packed_records_unpack_to_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("countgen.benchmarks.evaluation.json_lines.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("countgen.files.json_lines.MAX_BYTES", 1_000_000)
     (tmp_path / "records.jsonl.xz").write_bytes(lzma.compress(bytes(2_000_000)))
     with pytest.raises(RunFolderError, match="unpacks to more than 1000000 bytes"):
         read_records(tmp_path / "records.jsonl.xz")
