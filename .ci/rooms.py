@@ -5,12 +5,12 @@ from pathlib import Path
 
 ROOMS = {  # (lines planned, limit: what it has until then)
     "critics": (3900, 3900),
-    "countgen": (9000, 10750),
+    "countgen": (9000, 11800),
     "benchmarks": (7600, 7850),
     "app": (4200, 4650),
-    "tests": (13000, 13000),
+    "tests": (13000, 13500),
 }
-ALL = (25000, 27000)
+ALL = (25000, 27900)
 TOLERANCE = 1.03
 
 

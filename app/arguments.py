@@ -200,6 +200,31 @@ class Evaluate(Output, Engines, Trust, CalibrationFile, NegativePrompt, Device, 
     batch_size: int = bounded(1, "images that --rejudge judges at once")
 
 
+class Dataset(Model, Detectors):
+    """Generate annotated images whose counts are right, as COCO, Ultralytics YOLO and Hugging Face imagefolder.
+
+    An image is kept if P(right) is at least --sure and critic and judge agree about every box. The same command
+    continues after an interruption. The exit code is 1 if a cell lacks images after its budget of seeds.
+    """
+
+    out: Path = option(..., "FOLDER", "of the set; new, or of a run to continue")
+    plan: Path | None = option(None, "FILE", "a plan in YAML or JSON, in place of the options of the panel Plan")
+    object: list[str] | None = option(None, "NAME[+NAME]", "a class, or several in one image; repeatable")
+    count: str | None = option(None, "N|A-B", "objects of each class in an image", "1-10")
+    per_cell: int | None = bounded(None, "images of each class, count and template", if_none="1")
+    template: list[str] | None = option(None, "TEXT", "a prompt with {objects}; repeatable", "a photo of {objects}")
+    negative: list[str] | None = option(
+        None, "NAME", "objects that are not annotated, without any of the classes in the image; repeatable"
+    )
+    split: list[str] | None = option(None, "NAME=FRACTION", "repeatable", "train=0.8 and val=0.2")
+    sure: float | None = bounded(None, "least probability of a right count", "0.95", least=0, most=1, metavar="P")
+    max_seeds: int | None = bounded(None, "seeds for an image, on average over a cell", if_none="100")
+    seed: int | None = bounded(None, "the first seed", least=0, most=MAX_SEED, if_none="0")
+    workers: int = bounded(1, "processes, each with models of its own; the set does not depend on it", most=1024)
+    keep_rejected: bool = flag("keep-rejected", "keep what is not accepted in FOLDER/rejected; the records say why")
+    dry_run: bool = flag("dry-run", "print seeds, seconds and megabytes of each cell by one attempt; write nothing")
+
+
 class Export(Group, panel="Export"):
     """Formats of published benchmarks."""
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": ("arguments:Generate", "generate images"),
     "edit": ("arguments:Edit", "change the count of an image"),
     "count": ("arguments:Count", "count objects in images"),
+    "dataset": ("arguments:Dataset", "generate annotated images"),
     "tokens list": ("arguments:Tokens", "list the shipped count tokens"),
     "tokens learn": ("learn:Learn", "train a count token"),
     "calibrate": ("calibrate:Calibrate", "fit number axis and P(right) to a model"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from countgen import backbones, methods, prompts, tokens
     from countgen.benchmarks.evaluation.in_memory import evaluate
+    from countgen.datasets import dataset
     from countgen.editing import edit
     from countgen.errors import CountGenError
     from countgen.methods.step import Budget, Step
@@ -31,6 +32,7 @@ __all__ = [
     "Target",
     "available_tokens",
     "backbones",
+    "dataset",
     "edit",
     "evaluate",
     "find_token",
@@ -50,6 +52,7 @@ _MODULES = {
     "result": ("Result",),
     "options": ("Options",),
     "run": ("Run", "generate", "generate_batch"),
+    "datasets": ("dataset",),
     "editing": ("edit",),
     "benchmarks.evaluation.in_memory": ("evaluate",),
     "models": ("Models", "load"),
