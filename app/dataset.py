@@ -95,9 +95,9 @@ def _dry_run(command: Dataset, images: Images) -> int:
     """Print what each cell is expected to take, by one attempt of each; nothing is written."""
     rows: list[dict[str, Any]] = []
     started = time.monotonic()
-    for progress, attempt in images.probe():
+    for attempt in images.probe():
         now = time.monotonic()
-        cell, seconds = progress.cell, now - started
+        cell, seconds = images.cells[attempt.cell].cell, now - started
         seeds = cell.images * attempt.seeds * (1 if not attempt.reason else 2)
         rows.append(
             {

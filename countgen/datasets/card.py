@@ -21,7 +21,7 @@ from countgen.prompts.plurals import counted_in_words
 SHEET = "contact-sheet.png"
 LABELS = "labels.csv"
 LABEL_COLUMNS = ("image", "object", "count")
-SHOWN, COLUMNS, SIDE = 48, 8, 192
+SHOWN, COLUMNS, SIDE = 48, 8, 256
 """Images of the contact sheet, columns, and pixels of each."""
 LABELLED = 100
 """Images in the sheet for labels."""
@@ -142,7 +142,7 @@ def _contact_sheet(folder: Folder, samples: Sequence[Attempt]) -> bytes:
     for n, sample in enumerate(shown):
         boxes = [(box.left, box.top, box.right, box.bottom) for box in sample.boxes]
         label = counted_in_words(folder.cells[sample.cell].cell.counts)
-        drawn = draw_boxes(open_image(folder.path / sample.image), boxes, label)
+        drawn = draw_boxes(open_image(folder.path / sample.image), boxes, label, enlarge=max(1, SIDE // sample.width))
         drawn.thumbnail((SIDE, SIDE))
         sheet.paste(drawn, (n % COLUMNS * SIDE, n // COLUMNS * SIDE))
     file = io.BytesIO()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from countgen.datasets.plan import Cell, Plan
 from countgen.datasets.sampler import Attempt, Outcome
-from countgen.files.folder import locked, writable_path
+from countgen.files.folder import LOCK, locked, writable_path
 from countgen.files.json_lines import LineFile, read_lines
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
@@ -83,7 +83,8 @@ class Folder:
         self.lost: list[Attempt] = []
 
     def __enter__(self) -> Folder:
-        if self.path.is_dir() and not (self.path / PLAN).exists() and {*self.path.iterdir()} - {self.path / "lock"}:
+        others = [path for path in self.path.glob("*") if path.name != LOCK and not path.match(PARTS)]
+        if others and self.path / PLAN not in others:
             raise ValueError(f"{printable(self.path)} is not a set of countgen, and not empty; give a new folder")
         with ExitStack() as stack:
             check_writable(self.path)
@@ -156,7 +157,7 @@ class Folder:
 
     def _check_same(self) -> None:
         """Record plan and model in a new folder, and compare them with those of an old one."""
-        for name, now in ((MODEL, self.identity), (PLAN, to_builtins(self.plan))):
+        for name, now in ((PLAN, to_builtins(self.plan)), (MODEL, self.identity)):
             path, plain = self.path / name, json.loads(json.dumps(now))
             if not path.exists():
                 self.write(name, json.dumps(plain, indent=1) + "\n")

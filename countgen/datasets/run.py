@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from countgen.datasets import coco, imagefolder, yolo
 from countgen.datasets.card import write_card
@@ -15,6 +15,7 @@ from countgen.datasets.folder import Folder, Progress
 from countgen.datasets.plan import Plan
 from countgen.datasets.processes import Work, executor
 from countgen.datasets.sampler import Attempt, Loader, Outcome
+from countgen.errors import StoppedError
 from countgen.models import Models
 
 WRITERS = (coco.write, yolo.write, imagefolder.write, write_card)
@@ -34,7 +35,7 @@ class Dataset:
     ) -> None:
         self._executor, self._work = executor(plan, load, workers)
         self._workers = workers
-        with _ended_by_errors(self._executor):
+        with _ending(self._executor, only_by_errors=True):
             identity = self._executor.submit(self._work("identity")).result()
         self._folder = Folder(folder, plan, identity, keep_rejected=keep_rejected)
 
@@ -49,7 +50,7 @@ class Dataset:
         return [progress for progress in self.cells if progress.images < progress.cell.images]
 
     def __iter__(self) -> Iterator[Attempt]:
-        with _ended_by_errors(self._executor), self._folder as folder:
+        with _ending(self._executor), self._folder as folder:
             for attempt in folder.lost:
                 work = self._executor.submit(self._work("attempt"), folder.cells[attempt.cell].cell, attempt.number)
                 folder.restore(attempt, work.result())
@@ -61,26 +62,32 @@ class Dataset:
             for write in WRITERS:
                 write(folder, samples)
 
-    def probe(self) -> Iterator[tuple[Progress, Attempt]]:
+    def probe(self) -> Iterator[Attempt]:
         """Yield one attempt of each cell, which is not kept."""
-        with _ended_by_errors(self._executor):
-            for outcome in self._executor.map(
-                self._work("attempt"), [p.cell for p in self.cells], [0] * len(self.cells)
-            ):
-                yield self.cells[outcome.attempt.cell], outcome.attempt
+        with _ending(self._executor):
+            for progress in self.cells:
+                yield self._executor.submit(self._work("attempt"), progress.cell, 0).result().attempt
 
 
-class _ended_by_errors:
-    """Ends the processes of an executor with the block; what they have begun is finished, and nothing else."""
+@contextmanager
+def _ending(used: Executor, only_by_errors: bool = False) -> Iterator[None]:
+    """End the processes of an executor with the block: what they have begun is finished, and nothing else.
 
-    def __init__(self, used: Executor) -> None:
-        self._used = used
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is not None:
-            self._used.shutdown(cancel_futures=True)
+    Raises:
+        StoppedError: a process died.
+    """
+    ended = False
+    try:
+        yield
+        ended = only_by_errors
+    except BrokenExecutor as error:
+        raise StoppedError(
+            "a worker process ended unexpectedly, as the system does to processes if memory is short; give the same "
+            "command with fewer --workers, what is finished is kept"
+        ) from error
+    finally:
+        if not ended:
+            used.shutdown(cancel_futures=True)
 
 
 def outcomes(cells: list[Progress], used: Executor, attempt: Work, workers: int) -> Iterator[Outcome]:

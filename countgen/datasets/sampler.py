@@ -8,7 +8,6 @@ from typing import Any
 
 from PIL import Image
 
-import countgen.run
 from countgen import recipe
 from countgen.backbones.model_files import public_name
 from countgen.datasets.boxes import Box, agreed_boxes
@@ -19,6 +18,7 @@ from countgen.files.schema import Integer, Whole
 from countgen.images import to_pil
 from countgen.models import Models
 from countgen.prompts.plurals import counted_in_words
+from countgen.run import generate
 
 Loader = Callable[[], Models]
 
@@ -108,7 +108,7 @@ class Sampler:
     def attempt(self, cell: Cell, number: int) -> Outcome:
         """Search the seeds of an attempt, and compare the boxes of the critic and the judge in the best image."""
         seed = self.plan.seed_of(cell.first_attempt + number)
-        result = countgen.run.generate(
+        result = generate(
             cell.prompt,
             self.models,
             targets=cell.targets,
