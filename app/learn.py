@@ -8,15 +8,11 @@ from typing import Any
 from typer import Argument
 
 from countgen.app.exit_codes import INTERRUPTED, OK
-from countgen.app.options import CalibrationFile, Detectors, Group, Model, bounded, flag, given, names, option, setting
+from countgen.app.options import Detectors, Group, Model, bounded, flag, given, names, option, setting
 from countgen.app.terminal import fitted
 from countgen.images import check_writable
 from countgen.models import Models
-from countgen.number_slider import Calibration, find_calibration, load_calibration
-from countgen.number_slider.learning import direction_token
 from countgen.progress import progress_line
-from countgen.prompts import Target
-from countgen.prompts.number_words import number_word
 from countgen.tokens.file import SUFFIX, CountToken, load_token, save_token
 from countgen.tokens.settings import LearnSettings
 from countgen.tokens.trainer import Learning
@@ -44,12 +40,11 @@ class Training(Group, panel="Training"):
         return given(**{field.name: getattr(self, field.name) for field in fields(Training)})
 
 
-class Learn(Model, Training, Detectors, CalibrationFile):
+class Learn(Model, Training, Detectors):
     """Train a token that gives more accurate counts than the number word, for use with generate --token.
 
     First it is distilled from prompts that count better, then the count loss is minimised. After an interruption the
-    best token so far is saved, and the same command resumes. A count that no number word of the model reaches, by its
-    calibration, is not trained but gets a direction of the prompt embeddings.
+    best token so far is saved, and the same command resumes.
     """
 
     count: int = Argument(..., metavar="N", min=1, help="the number of objects that the token stands for")
@@ -69,14 +64,8 @@ class Learn(Model, Training, Detectors, CalibrationFile):
         out = self.out or Path(f"count-{self.count}{SUFFIX}")
         checkpoint = out.with_suffix(f".checkpoint{SUFFIX}")
         self._check_output(out, checkpoint)
-        calibration = load_calibration(self.calibration) if self.calibration else None
         settings = LearnSettings(**self.training_options)
         models = self.load(objects, **self.detector_options)
-        if calibration is not None:
-            calibration.check(models.backbone)
-        calibration = calibration or find_calibration(models.backbone)
-        if calibration is not None and calibration.replacement_for(self.count) is not None:
-            return self._make_direction(models, calibration, objects, out)
         learning = Learning(models, self.count, objects, settings, checkpoint=checkpoint)
         if out.exists() and not self.overwrite and not _unfinished(load_token(out), learning.token):
             raise taken(out)
@@ -136,25 +125,6 @@ class Learn(Model, Training, Detectors, CalibrationFile):
                 counted = "" if step.soft_count is None else f", soft count {step.soft_count:.1f}"
                 show(f"{phase}: step {number} of {total}, loss {step.loss:.2f}{counted}", number / total)
 
-    def _make_direction(self, models: Models, calibration: Calibration, objects: tuple[str, ...], out: Path) -> int:
-        """Make a token with a number direction, which takes no option of the training, and save it."""
-        if out.exists() and not self.overwrite:
-            raise taken(out)
-        if self.training_options:
-            name = next(iter(self.training_options)).replace("_", "-")
-            raise ValueError(
-                f"{calibration.backbone} follows number words up to {number_word(calibration.hi)}, so the token of "
-                f"{self.count} is a direction of the prompt embeddings, which is not trained: leave out --{name}"
-            )
-        for name in objects:
-            models.check((Target(name, self.count),))
-        token = direction_token(models.backbone, self.count, objects, calibration)
-        assert token.direction is not None
-        start, offset = token.direction.start_number, token.direction.offset
-        moved = f": {number_word(start)} moved by {offset:g} along the number axis"
-        self._finish(models, token, out, moved, self.trial_images, start_number=start, offset=offset)
-        return OK
-
     def _finish(self, models: Models, token: CountToken, out: Path, made: str, trial_images: int, **more: Any) -> None:
         """Save a token, with the accuracy that the judge measures in a trial, and print it and how it was made."""
         save_token(token, out, overwrite=True)
@@ -176,7 +146,7 @@ class Learn(Model, Training, Detectors, CalibrationFile):
 
 def _unfinished(existing: CountToken, expected: CountToken) -> bool:
     """Return whether a token is the output of this training after an interruption, without a measured accuracy."""
-    names = [field.name for field in fields(expected) if field.name not in ("vectors", "direction")]
+    names = [field.name for field in fields(expected) if field.name != "vectors"]
     return all(getattr(existing, name) == getattr(expected, name) for name in names)
 
 

@@ -8,7 +8,6 @@ from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.backbones.registry import find
 from countgen.benchmarks.evaluation.token_records import plain_accuracy, records_of
-from countgen.prompts.number_words import number_word
 from countgen.tokens import CountToken, available_tokens
 
 
@@ -22,24 +21,20 @@ def run(command: Tokens) -> int:
     if not tokens:
         print(fitted(f"no token is shipped for {command.model}; train one with countgen tokens learn"))
     for name, token in tokens.items():
-        print(fitted(f"{name:<9} {_described(token, command.model)}", hang=10))
+        print(fitted(f"{name:<9} {_described(token)}", hang=10))
     return OK
 
 
-def _described(token: CountToken, model: str) -> str:
+def _described(token: CountToken) -> str:
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} % correct"
-    if records := records_of(token, model):
+    if records := records_of(token):
         plain, alike = plain_accuracy(records, token.target_count)
         accuracy += f", baseline {100 * plain:.0f} %" + (" (the token equals the number word)" if alike else "")
     vectors = len(next(iter(token.vectors.values())))
     kind = "1 vector" if vectors == 1 else f"{vectors} vectors"
-    if token.direction is not None:
-        start, offset = number_word(token.direction.start_number), token.direction.offset
-        kind = f"{start} moved by {offset:g} along the number axis"
     return f"{accuracy}; {kind}, learned on {len(token.object_names)} object classes"
 
 
 def _record(token: CountToken) -> dict[str, Any]:
-    fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
-    direction = token.direction and {"start_number": token.direction.start_number, "offset": token.direction.offset}
-    return {**fields, "direction": direction, "encoder_dims": token.encoder_dims, "sha256": token.sha256}
+    fields = {key: value for key, value in vars(token).items() if key != "vectors"}
+    return {**fields, "encoder_dims": token.encoder_dims, "sha256": token.sha256}

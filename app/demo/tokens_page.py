@@ -86,7 +86,7 @@ def measured_table(model: str | None) -> str:
         return "No token is shipped for these models."
     rows = ["| token | right with it | right with the word |", "| --- | --- | --- |"]
     for name, token in available_tokens(model).items():
-        records = records_of(token, model)
+        records = records_of(token)
         right = "not measured" if token.accuracy is None else f"{token.accuracy:.0%}"
         word = f"{plain_accuracy(records, token.target_count)[0]:.0%}" if records else "not measured"
         rows.append(f"| {name} | {right} | {word} |")

@@ -15,9 +15,7 @@ from countgen.files.schema import Document, decoded
 from countgen.tokens.file import CountToken
 
 MAX_BYTES = 2**20
-RESULTS = Path(__file__).parents[1] / "results"
-RECORDS = RESULTS / "tokens.jsonl.gz"
-"""Records of the miniature's tokens up to ten."""
+RECORDS = Path(__file__).parents[1] / "results" / "tokens.jsonl.gz"
 
 
 class TokenRecord(Document, frozen=True):
@@ -40,10 +38,9 @@ class TokenRecord(Document, frozen=True):
     token: str = ""
 
 
-def records_of(token: CountToken, model: str) -> list[TokenRecord]:
-    """Return the records of a shipped token of a model; tokens beyond the number words have a file for each model."""
-    measured = (*read(RECORDS), *read(RESULTS / f"direction_tokens_{model}.jsonl.gz"))
-    return [record for record in measured if record.token == token.sha256]
+def records_of(token: CountToken) -> list[TokenRecord]:
+    """Return the records of a shipped token."""
+    return [record for record in read(RECORDS) if record.token == token.sha256]
 
 
 @cache

@@ -2,8 +2,6 @@
 
 Tensor keys are those of diffusers, A1111/Forge and ComfyUI: the placeholder for a model with one CLIP encoder,
 otherwise "clip_l", "clip_g" and "t5". All other fields of the token are in the file's metadata.
-
-A token with a number direction has other keys, see `countgen.tokens.direction`.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from countgen.files.reading import read_bytes
 from countgen.files.schema import Document, Name
 from countgen.files.writing import write_atomically
 from countgen.prompts.prompt import PLACEHOLDER, placeholder_of
-from countgen.tokens.direction import NumberDirection, from_file, to_file
 
 SUFFIX = ".safetensors"
 MAX_FILE_BYTES = 1024 * 1024
@@ -40,9 +37,9 @@ give equal bytes."""
 
 
 class _Metadata(Document, frozen=True):
-    """The fields of a token besides its tensors; schema 2 has a number direction."""
+    """The fields of a token besides its tensors."""
 
-    schema: Literal[1, 2]
+    schema: Literal[1]
     placeholder_token: Name
     target_count: int
     base_model: Name
@@ -54,7 +51,6 @@ class _Metadata(Document, frozen=True):
     licence: str
     encoder_dims: dict[str, int]
     digest: str
-    start_number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,7 @@ class CountToken:
     Attributes:
         placeholder_token: name of the token in prompts, "<count-7>".
         target_count: number of objects that the token stands for.
-        vectors: float32 (V, D) by text encoder ("clip_l", "clip_g", "t5"), with the same V in each; those of a token
-            with a direction are the direction's start number.
+        vectors: float32 (V, D) by text encoder ("clip_l", "clip_g", "t5"), with the same V in each.
         base_model: preset that the token was trained on; PRESET:REPOSITORY for another checkpoint.
         revision: pinned revision of the base model, or None.
         object_names: names of the objects that the token was trained on, at least one.
@@ -73,8 +68,6 @@ class CountToken:
         config_hash: hash of the training settings.
         accuracy: fraction of right counts by a judge that was not used in training, in [0, 1]; None if not measured.
         licence: licence of the vectors.
-        direction: move of the prompt embeddings, for a count beyond the model's number words; None for a token of
-            input vectors alone.
 
     Raises:
         ValueError: a field outside its range, or fields that contradict each other.
@@ -90,7 +83,6 @@ class CountToken:
     config_hash: str
     accuracy: float | None
     licence: str
-    direction: NumberDirection | None = None
 
     def __post_init__(self) -> None:
         expected = placeholder_of(self.target_count)
@@ -113,11 +105,6 @@ class CountToken:
             raise ValueError("a token is trained on at least one object; its object_names are empty")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy must be a fraction from 0 to 1, got {self.accuracy}")
-        if self.direction is not None and self.direction.start_number >= self.target_count:
-            raise ValueError(
-                f"a number direction leads to counts above its start, got {self.target_count} from "
-                f"{self.direction.start_number}"
-            )
 
     @property
     def name(self) -> str:
@@ -131,12 +118,12 @@ class CountToken:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the vectors and of the direction, which recipes record."""
-        digest, tensors = hashlib.sha256(), self.vectors if self.direction is None else _tensors(self)
-        for key in sorted(tensors):
-            digest.update(f"{key} {tuple(tensors[key].shape)}".encode())
+        """The SHA-256 of the vectors, which recipes record."""
+        digest = hashlib.sha256()
+        for key, vectors in sorted(self.vectors.items()):
+            digest.update(f"{key} {tuple(vectors.shape)}".encode())
             # Little-endian on every machine.
-            digest.update(tensors[key].detach().cpu().contiguous().numpy().astype("<f4").tobytes())
+            digest.update(vectors.detach().cpu().contiguous().numpy().astype("<f4").tobytes())
         return digest.hexdigest()
 
 
@@ -206,30 +193,24 @@ def decoded(data: bytes, source: str) -> CountToken:
 
 def _metadata(token: CountToken) -> dict[str, Any]:
     """Return the metadata of a token as JSON values, without the digest."""
-    fields = {key: value for key, value in vars(token).items() if key not in ("vectors", "direction")}
-    start = {} if token.direction is None else {"start_number": token.direction.start_number}
-    return {"schema": 2 if start else 1, **fields, **start, "encoder_dims": token.encoder_dims}
+    fields = {key: value for key, value in vars(token).items() if key != "vectors"}
+    return {"schema": 1, **fields, "encoder_dims": token.encoder_dims}
 
 
 def _tensors(token: CountToken) -> dict[str, Tensor]:
     """Return the tensors of a token's file by their key."""
-    tensors = dict(sorted(token.vectors.items()))
-    if token.direction is not None:
-        tensors = to_file(token.direction, tensors)
-    elif list(tensors) == ["clip_l"]:
-        tensors = {token.placeholder_token: tensors["clip_l"]}
-    return tensors
+    if list(token.vectors) == ["clip_l"]:
+        return {token.placeholder_token: token.vectors["clip_l"]}
+    return dict(sorted(token.vectors.items()))
 
 
 def _token(metadata: _Metadata, tensors: dict[str, Tensor]) -> CountToken:
-    placeholder, stored, direction = metadata.placeholder_token, tensors.keys(), None
-    if metadata.start_number is not None:
-        direction, tensors = from_file(metadata.start_number, tensors)
+    placeholder = metadata.placeholder_token
     vectors = {"clip_l" if key == placeholder else key: tensor for key, tensor in tensors.items()}
     declared = asdict(metadata)
     fields = {name: declared[name] for name in CountToken.__dataclass_fields__ if name in declared}
-    token = CountToken(**fields, vectors=vectors, direction=direction)
-    if unknown := stored - _tensors(token).keys():
+    token = CountToken(**fields, vectors=vectors)
+    if unknown := tensors.keys() - _tensors(token).keys():
         raise ValueError(f"it holds tensors that do not belong to it: {', '.join(sorted(unknown))}")
     if metadata.digest != _digest(_metadata(token), token):
         raise ValueError("it is damaged, its digest does not match its content")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.tokens.file import CountToken, load_token, save_token
 
@@ -19,23 +18,14 @@ def model_card(token: CountToken, repository: str) -> str:
     load = f"{preset!r}, repository={checkpoint!r})" if colon else f"{preset!r})"
     comment = "  # the path of that checkpoint" if colon and "/" not in checkpoint else ""
     accuracy = "not measured" if token.accuracy is None else f"{100 * token.accuracy:.0f} %"
-    tags = "textual-inversion, counting"
     content = f"{len(next(iter(token.vectors.values())))} vector(s) for each of: {', '.join(token.vectors)}"
-    elsewhere = f"`{FILE_NAME}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read."
-    if token.direction is not None:
-        tags, start = "counting", number_word(token.direction.start_number)
-        content = f"{start} moved by {token.direction.offset:g} objects along the number axis of the prompt embeddings"
-        elsewhere = (
-            f"`{FILE_NAME}` is not a textual inversion, and programs that read those reject it: it moves the output of "
-            f"the text encoders\nfor the word {start} to a count that no number word of this model reaches."
-        )
     prompt = f"a photo of {token.placeholder_token} {counted(token.object_names[0], token.target_count)}"
     return f"""\
 ---
 license: {token.licence.lower()}
 library_name: countgen
 pipeline_tag: text-to-image
-tags: [{tags}]
+tags: [textual-inversion, counting]
 ---
 
 # {token.placeholder_token}
@@ -64,7 +54,7 @@ with torch.no_grad():
 to_pil(image).save("image.png")
 ```
 
-{elsewhere}
+`{FILE_NAME}` is a textual inversion that diffusers, A1111/Forge and ComfyUI also read.
 """
 
 

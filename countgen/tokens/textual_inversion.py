@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,6 @@ from countgen.backbones import Backbone, PromptEmbeds
 from countgen.backbones.registry import base_model, presets
 from countgen.errors import TokenFileError
 from countgen.prompts import Prompt
-from countgen.tokens.direction import Span
 from countgen.tokens.file import CountToken
 
 SUBSTITUTE_ID = 0
@@ -24,6 +23,7 @@ SUBSTITUTE_ID = 0
 Encoders whose config has `eos_token_id` 2, such as SDXL's second one, pool at the position of the highest id: a new id
 above that of the end token would change the position.
 """
+Encode = Callable[..., PromptEmbeds]
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,14 @@ def encode_prompt(
 
     Raises:
         PromptError: the prompt does not contain the token's number.
-        TokenFileError: as for `check_token` and `injected`, or the token's direction does not fit the embeddings.
+        TokenFileError: as for `check_token` and `injected`.
     """
     prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     if token is None:
         return backbone.encode_prompt(prompt.text, negative_prompt)
     check_token(token, backbone)
     with injected(backbone, token.placeholder_token, token.vectors) as encode:
-        text = prompt.with_placeholder(token.target_count)
-        embeds = encode(text, negative_prompt)
-        return embeds if token.direction is None else token.direction.moved(embeds, encode.spans(text))
+        return encode(prompt.with_placeholder(token.target_count), negative_prompt)
 
 
 def check_token(token: CountToken, backbone: Backbone) -> None:
@@ -132,47 +130,8 @@ def check_token(token: CountToken, backbone: Backbone) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Injected:
-    """A backbone with an injected token: called like `backbone.encode_prompt`, for prompts with its placeholder.
-
-    The placeholder is written as `names`, one for each vector, which the backbone's tokenizers know.
-    """
-
-    backbone: Backbone
-    placeholder: str
-    names: Sequence[str]
-
-    def __call__(self, prompt: str, negative_prompt: str | None = None) -> PromptEmbeds:
-        return self.backbone.encode_prompt(self._written(prompt), negative_prompt)
-
-    def spans(self, prompt: str) -> list[Span]:
-        """Return the positions of each occurrence of the placeholder in the prompt embeddings."""
-        first = self._tokenizer.convert_tokens_to_ids(self.names[0])
-        return [(place, place + len(self.names)) for place, number in enumerate(self.ids(prompt)) if number == first]
-
-    def ids(self, prompt: str) -> list[int]:
-        """Return the token ids of a prompt at the positions of its embeddings, without padding."""
-        return list(self._tokenizer(self._written(prompt), verbose=False).input_ids)
-
-    @property
-    def _tokenizer(self) -> Any:
-        encoders = encoders_of(self.backbone)
-        if len(encoders) > 2:
-            raise ValueError(
-                f"{self.backbone.name} joins the sequences of its encoders {', '.join(encoders)}, and a number "
-                "direction needs one position for each token; use a token without a direction"
-            )
-        # The second encoder of SDXL reads the same positions as the first; that of Flux, T5, gives the sequence alone.
-        encoder = encoders.get("t5") or next(iter(encoders.values()))
-        return getattr(self.backbone.pipeline, encoder.tokenizer)
-
-    def _written(self, prompt: str) -> str:
-        return prompt.replace(self.placeholder, " ".join(self.names))
-
-
 @contextmanager
-def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]) -> Iterator[Injected]:
+def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]) -> Iterator[Encode]:
     """Inject embeddings of a placeholder token into a backbone's text encoders, and restore the backbone afterwards.
 
     No row of an embedding table is added or changed: the encoder gets an ordinary token in place of the placeholder,
@@ -182,6 +141,9 @@ def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]
         backbone: its text encoders stay frozen.
         placeholder: name of the token in prompts.
         vectors: float (V, D) for each of `encoders_of`; they receive gradient.
+
+    Yields:
+        `backbone.encode_prompt` for prompts with the placeholder.
 
     Raises:
         TokenFileError: vectors are missing, or of another dimension than an encoder's.
@@ -204,7 +166,7 @@ def injected(backbone: Backbone, placeholder: str, vectors: Mapping[str, Tensor]
             setattr(pipeline, encoder.tokenizer, tokenizer)
             undo.callback(setattr, pipeline, encoder.tokenizer, original)
             _hook(encoder, tokenizer.convert_tokens_to_ids(names), vectors[key], undo)
-        yield Injected(backbone, placeholder, names)
+        yield lambda prompt, *negative: backbone.encode_prompt(prompt.replace(placeholder, " ".join(names)), *negative)
 
 
 def _hook(encoder: Encoder, numbers: Sequence[int], vectors: Tensor, undo: ExitStack) -> None:

@@ -35,23 +35,6 @@ def test_a_token_is_learned_saved_and_used(tmp_path: Path, answer: Answer, error
     assert "exists already" in error_of(*learn(3, out, *FEW_STEPS))
 
 
-def test_a_count_beyond_the_number_words_gets_a_direction(
-    tmp_path: Path, answer: Answer, error_of: ErrorOf, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "fourteen.safetensors"
-    command = learn(14, out, "--object", "dog", "--trial-images", "4")
-    code, record = answer(*command)
-    token = load_token(out)
-    assert (code, record["start_number"], record["offset"]) == (OK, 12, token.direction.offset)
-    assert token.accuracy == record["accuracy"]
-    assert token.object_names == ("apple", "dog")
-    made = out.read_bytes()
-    assert "exists already" in error_of(*command)
-    assert out.read_bytes() == made
-    assert main([*command, "--overwrite", "--trial-images", "0"]) == OK
-    assert "<count-14>: twelve moved by 6 along the number axis" in capsys.readouterr().out
-
-
 def test_a_finished_token_is_not_replaced_though_a_checkpoint_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
@@ -86,6 +69,5 @@ def test_tokens_lists_the_shipped_tokens_with_their_accuracy(
     for name, token in tokens.items():
         assert f"{100 * token.accuracy:.0f} % correct, baseline " in lines[name]
     assert "the token equals the number word" in lines["count-6"]
-    assert "twelve moved by 6 along the number axis" in lines["count-14"]
     assert main(["tokens", "--model", "sdxl-turbo"]) == OK
     assert "no token is shipped for sdxl-turbo" in capsys.readouterr().out

@@ -12,13 +12,10 @@ import countgen
 from countgen.editing import edit_run
 from countgen.images import to_pil
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
-from countgen.number_slider.learning import direction_token
 from countgen.number_slider.shifts import NumberOffset, number_offset_from, offset_shifts
 from countgen.prompts import Target, read
 from countgen.recipe import plain, regenerate
-from countgen.tokens.direction import tensors_of
 from countgen.tokens.library import find_token
-from countgen.tokens.textual_inversion import encode_prompt
 
 PROMPT = "a photo of fourteen cats"
 
@@ -172,27 +169,3 @@ def test_nothing_is_shifted_where_the_words_do_or_the_prompt_is_another(models: 
         ("a photo of twelve cats", {"targets": fourteen}),
     ):
         assert countgen.Run(prompt, models, **options).shifts == ()
-
-
-@torch.no_grad()
-def test_a_token_of_one_prompt_moves_that_prompt_as_the_slider_does_at_the_number(
-    models: countgen.Models, shipped: Calibration
-) -> None:
-    templates = ("a photo of {number} {objects}",)
-    token = direction_token(models.backbone, 14, ["cat"], shipped, templates=templates)
-    assert (token.direction.start_number, token.direction.offset) == (12, 6.0)
-    shift = NumberShift("cat", 11, 19, number=12, offset=6.0, lo=6, hi=12)
-    exact = encode_shifted(models.backbone, PROMPT, None, [shift])
-    moved = encode_prompt(models.backbone, PROMPT, token)
-    torch.testing.assert_close(moved.prompt_embeds[:, :5], exact.prompt_embeds[:, :5])
-    torch.testing.assert_close(moved.prompt_embeds[:, 5:7].mean(1), exact.prompt_embeds[:, 5:7].mean(1))
-    torch.testing.assert_close(moved.pooled_prompt_embeds, exact.pooled_prompt_embeds)
-
-
-def test_the_direction_of_several_objects_is_the_mean_of_theirs(models: countgen.Models, shipped: Calibration) -> None:
-    cat, bus, both = (
-        tensors_of(direction_token(models.backbone, 14, names, shipped).direction)
-        for names in (["cat"], ["bus"], ["cat", "bus"])
-    )
-    for key, mean in both.items():
-        torch.testing.assert_close(mean, (cat[key] + bus[key]) / 2)

@@ -12,7 +12,7 @@ import countgen
 from countgen.images import to_pil
 from countgen.tokens.file import encoded
 from countgen.tokens.hub import FILE_NAME, from_pretrained, model_card, push_to_hub, save_pretrained
-from tests.countgen.tokens.examples import direction_token_of, token_of
+from tests.countgen.tokens.examples import token_of
 
 
 @pytest.fixture
@@ -30,13 +30,11 @@ def test_the_card_describes_the_token_and_loads_the_checkpoint_it_was_trained_on
         assert f"backbones.load('sdxl-turbo', repository='{checkpoint}'){comment}\n" in text
 
 
-@pytest.mark.parametrize("with_direction", [False, True])
-def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, monkeypatch, with_direction):
+def test_the_cards_example_runs_and_generates_the_same_image(models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    token = direction_token_of(models.backbone) if with_direction else countgen.find_token("count-5", "miniature")
+    token = countgen.find_token("count-5", "miniature")
     card = (save_pretrained(token, "my token") / "README.md").read_text(encoding="utf-8")
-    assert ("textual-inversion" in ModelCard(card).data.tags) is not with_direction
-    assert ("twelve moved by 2 objects along the number axis" in card) is with_direction
+    assert "textual-inversion" in ModelCard(card).data.tags
     (example,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
     exec(example, {})
     prompt = f"a photo of {token.target_count} apples"
