@@ -96,8 +96,10 @@ def _load(command: Generate, objects: Sequence[str]) -> Models:
     models = command.load(objects, draft=command.draft, **command.detector_options)
     backbone = models.backbone
     if command.text and not command.model.startswith("miniature"):
-        sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}"
-        print(fitted(f"{backbone.name}: {sampled}, {backbone.chosen}; licence: {backbone.preset.licence}"))
+        sampled = f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}, "
+        if not backbone.num_inference_steps:
+            sampled = ""
+        print(fitted(f"{backbone.name}: {sampled}{backbone.chosen}; licence: {backbone.preset.licence}"))
     if command.text and command.size and (warning := _size_warning(command.model, *command.size)):
         print(fitted(f"warning: {warning}"), file=sys.stderr)
     return models
@@ -107,7 +109,7 @@ def _size_warning(model: str, width: int, height: int) -> str:
     """Return what to expect of a size that is far from the model's own; empty if it is near."""
     own = find_source(model).preset
     larger = width * height / (own.width * own.height)
-    if 0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height):
+    if own.remote or (0.5 <= larger <= 2 and max(width, height) <= 2 * min(width, height)):
         return ""
     expected = "objects that are cut or malformed"
     if larger > 1:

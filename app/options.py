@@ -205,7 +205,7 @@ class Model(Output, Device, Sampling):
         "miniature",
         MODEL_NAMES,
         "a preset's name, OWNER/NAME on the hub, the folder of a diffusers pipeline or a .safetensors file; "
-        "@REVISION may follow the first two",
+        "@REVISION may follow the first two; or endpoint:URL#MODEL on a server",
     )
 
     def load(self, objects: Sequence[str], **more: Any) -> "countgen.Models":

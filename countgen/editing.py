@@ -127,7 +127,7 @@ def _check_backbone(fields: Recipe, backbone: Backbone) -> None:
     settings = ("num_inference_steps", "guidance_scale", "height", "width")
     present = {"backbone": backbone.name} | {name: getattr(backbone, name) for name in settings}
     present["loras"] = tuple(lora.recorded for lora in backbone.loras)
-    present["sampler"] = type(backbone.pipeline.scheduler).__name__
+    present["sampler"] = backbone.sampler
     for name, here in present.items():
         if (then := getattr(fields, name)) != here:
             raise RecipeError(f"the image was generated with {name} {then!r}, here it is {here!r}; load it as it was")

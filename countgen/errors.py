@@ -33,6 +33,10 @@ class DoesNotFitError(StoppedError, ValueError):
     """The device's memory is too small; the message names an option that needs less."""
 
 
+class EndpointError(StoppedError, OSError):
+    """A server gave no image; the message says what it answered."""
+
+
 class TokenFileError(CountGenError, ValueError):
     """A file that holds no count token, a damaged one, or one of another model."""
 

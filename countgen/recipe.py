@@ -79,7 +79,7 @@ def write(
         "revision": backbone.preset.revision,
         "num_inference_steps": backbone.num_inference_steps,
         "guidance_scale": backbone.guidance_scale,
-        "sampler": type(backbone.pipeline.scheduler).__name__,
+        "sampler": backbone.sampler,
         "height": backbone.height,
         "width": backbone.width,
         "dtype": str(backbone.dtype).removeprefix("torch."),
@@ -115,6 +115,8 @@ def _changed_parts(backbone: Backbone) -> list[str]:
     """Return the parts that no name can load again."""
     if backbone.given:
         return ["pipeline"]
+    if not backbone.repeatable:
+        return ["seed"]
     usual = _usual(backbone)
     parts = [part for part in _PARTS if getattr(backbone.preset, part) != getattr(usual, part)]
     if backbone.preset.scheduler is None and usual.scheduler is not None:
@@ -262,6 +264,8 @@ def _check_origin(fields: Recipe, preset: Preset | None, model: str | None, lora
             f"the image was generated with {printable(fields.repository or fields.backbone, 60)!r}, which a recipe may "
             "not name by itself: give model=, on the command line --model, what it was generated with"
         )
+    if "seed" in fields.changed_parts:
+        raise RecipeError("the image is of a server that takes no seed, so it cannot be generated again")
     if fields.changed_parts:
         raise RecipeError(
             f"the image was generated with another {printable(', '.join(fields.changed_parts), 60)} than "

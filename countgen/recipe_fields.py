@@ -67,7 +67,7 @@ class Recipe(Document, frozen=True, kw_only=True):
     schema: Literal[2]
     prompt: str
     backbone: Annotated[str, Meta(max_length=255)]
-    num_inference_steps: Annotated[int, Meta(ge=1, le=MAX_INFERENCE_STEPS)]
+    num_inference_steps: Annotated[int, Meta(ge=0, le=MAX_INFERENCE_STEPS)]
     guidance_scale: Annotated[float, Meta(ge=0, le=MAX_GUIDANCE)]
     height: Side
     width: Side

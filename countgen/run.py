@@ -87,6 +87,11 @@ class Run:
         self._method = methods.load(options.method)
         if original is not None and not self._method.starts_from_image:
             raise ValueError(f"method {self._method.name!r} cannot start from an image; give method='edit'")
+        if models.backbone.seeds_only and not self._method.seeds_only:
+            raise ValueError(
+                f"{models.backbone.name} returns whole images, and the method {self._method.name!r} needs latents and "
+                f"gradient; take one of {', '.join(methods.seeds_only())}"
+            )
         if options.until == "judge":
             models.required_judge  # noqa: B018 - raises without one
         prompt = models.read(prompt, options.targets)

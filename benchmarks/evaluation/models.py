@@ -30,6 +30,8 @@ def recorded_model(model: str) -> tuple[str, str]:
     if model in known:
         return model, model
     source = find_source(model)
+    if source.preset.remote:
+        return source.name, model
     repository, revision = source.preset.repository, source.preset.revision
     if source.name in known and source.preset == known[source.name][1]:
         return source.name, source.name

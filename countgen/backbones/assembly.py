@@ -67,6 +67,10 @@ def load(
         source = find_source(source, repository=repository, download=download, **changes)
     module = module_of(source.family)
     device = torch.device(device)
+    if hasattr(module, "load"):
+        if loras:
+            raise ValueError(f"{source.name} takes no LoRA here; the server loads them")
+        return module.load(source.preset, source.name, device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else source.preset.dtype)
     repository = source.preset.repository
     if download and not Path(repository).exists() and not loading.cached_weights(source.preset):

@@ -60,6 +60,8 @@ class Backbone(ABC):
         ValueError: the height or width is not a multiple of `size_step`.
     """
 
+    seeds_only = False
+    """Whether an image is a function of prompt and seed alone, rendered by itself, without latents and gradient."""
     _packing = 1
     """Side of the squares of latents that the transformer reads as one."""
 
@@ -67,7 +69,8 @@ class Backbone(ABC):
         self.name = name
         self.preset = preset
         self.pipeline = pipeline
-        self.denoiser: torch.nn.Module = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+        denoiser: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        self.denoiser: torch.nn.Module = denoiser
         self.tiny_vae = tiny_vae
         self.num_inference_steps = preset.num_inference_steps
         self.guidance_scale = preset.guidance_scale
@@ -115,7 +118,22 @@ class Backbone(ABC):
     def loaded_as(self) -> tuple[str, ...]:
         """What can be asked for when a model is loaded: its dtype, its scheduler's class, and its adapters."""
         adapters = (json.dumps(lora.recorded, sort_keys=True) for lora in self.loras)
-        return (str(self.dtype).removeprefix("torch."), type(self.pipeline.scheduler).__name__, *adapters)
+        return (str(self.dtype).removeprefix("torch."), self.sampler, *adapters)
+
+    @property
+    def sampler(self) -> str:
+        """What records call the sampler: the class of the scheduler."""
+        return type(self.pipeline.scheduler).__name__
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a seed gives the same image again."""
+        return True
+
+    @property
+    def batch_size(self) -> int:
+        """Number of images that are best sampled at once: on a CPU a batch takes as long as its images one by one."""
+        return 1 if self.device.type == "cpu" else 8
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -87,6 +87,8 @@ def _load_vae(vae_class: Any, name: str, dtype: torch.dtype, download: bool) -> 
 
 def hub_sources(preset: Preset, dtype: torch.dtype) -> tuple[str, ...]:
     """What of the hub `load_pipeline` reads, each with its revision; nothing that is on the disk by its own path."""
+    if preset.remote:
+        return ()
     config = preset.config if preset.repository.endswith(SINGLE_FILE) else None
     parts = (config, preset.vae if dtype == torch.float16 else None, preset.denoiser)
     sources = [(preset.repository, preset.revision), *(at_revision(part) for part in parts if part is not None)]
@@ -130,6 +132,8 @@ def described(name: str, preset: Preset) -> str:
     >>> described("miniature", find("miniature")[1])
     'miniature (18 MB)'
     """
+    if preset.remote:
+        return f"{name} (on a server)"
     size = sum(file.stat().st_size for file in cached_weights(preset))
     amount = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
     return f"{name} ({amount})" if size else f"{name} (to be downloaded)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -38,11 +38,16 @@ class Preset:
         tiny_vae: repository of an `AutoencoderTiny` for the same latents, which `render(draft=True)` decodes with.
         scheduler: class name of a diffusers scheduler that replaces the repository's.
         scheduler_options: configuration values of that scheduler.
+        remote: whether a server holds the weights, and nothing is read here.
+        least_steps: smallest number of steps.
 
     Raises:
         ValueError: the number of steps, the size or the guidance is not possible, or the number of timesteps differs
             from that of the steps.
     """
+
+    remote: ClassVar[bool] = False
+    least_steps: ClassVar[int] = 1
 
     repository: str
     num_inference_steps: int
@@ -63,10 +68,10 @@ class Preset:
     scheduler_options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "height", "width"):
+        for name, least in {"num_inference_steps": self.least_steps, "height": 1, "width": 1}.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         guidance = self.guidance_scale
         if not isinstance(guidance, int | float) or not 0 <= guidance <= MAX_GUIDANCE:
             raise ValueError(

@@ -21,6 +21,8 @@ from countgen.files.model_folder import check_model_folder, check_safetensors, r
 
 PIPELINES = {"PixArtSigmaPipeline": "pixart"}
 """Classes that a family reads besides its own."""
+SERVER = "endpoint:"
+"""How the name of a model behind a server begins, see `countgen.backbones.endpoint`."""
 UNKNOWN_LICENCE = "not known here; see the model's own page"
 _SINGLE_FILE_FAMILIES = {
     "v1": "stable_diffusion",
@@ -76,7 +78,7 @@ def find_source(
 
     Args:
         model: a preset, OWNER/NAME on the hub, a folder of a diffusers pipeline or a `.safetensors` file; @REVISION may
-            follow the first two.
+            follow the first two. Or a model behind a server, "endpoint:URL#MODEL".
         repository: with a preset: what to load in its place and sample as it is sampled.
         download: fetch config files from the hub that its cache does not hold; otherwise a missing one is an OSError.
         **changes: fields of `Preset` to replace.
@@ -85,6 +87,9 @@ def find_source(
         ValueError: it is none of these, of no family that is read here, or a field or value is not possible.
         OSError: a repository's config files are neither in the hub's cache nor to be had.
     """
+    if str(model).startswith(SERVER):
+        preset = module_of("endpoint").preset_of(str(model), changes)
+        return Source("endpoint", preset.repository, preset, "by the server's own settings")
     name, revision = at_revision(str(os.fspath(model)))
     known = presets()
     if repository is not None:

@@ -100,7 +100,7 @@ class Sampler:
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "device": backbone.device.type,
             "sampling": [backbone.num_inference_steps, backbone.guidance_scale, backbone.height, backbone.width],
-            "scheduler": type(backbone.pipeline.scheduler).__name__,
+            "scheduler": backbone.sampler,
             "detectors": [detector.name for detector in detectors],
             "versions": recipe.versions(),
         }

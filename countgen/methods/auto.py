@@ -14,6 +14,8 @@ from countgen.methods.step import COST_WITH_GRADIENT, Budget, Step
 
 CALIBRATED = True
 """Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
+SEEDS_ONLY = True
+"""Without gradient, seeds are searched alone."""
 
 MOST_WAITING = 24
 """Largest number of candidates kept for a later refinement."""
@@ -49,7 +51,7 @@ def auto(problem: Problem, seed: int, budget: Budget, settings: AutoSettings) ->
         # None of these seeds was accepted, so by the rule of succession the next is with probability 1 / (n + 1).
         num_seeds += len(steps)
         # A refinement needs an evaluation, its gradient and another evaluation; with less budget, seeds are searched.
-        if not waiting or budget.evaluations_left < COST_WITH_GRADIENT + 1:
+        if problem.backbone.seeds_only or not waiting or budget.evaluations_left < COST_WITH_GRADIENT + 1:
             continue
         if num_seeds + 1 > settings.refinement_cost * (1 - SAVED * waiting[0].probability):
             start = waiting.pop(0)

@@ -12,6 +12,9 @@ from countgen.methods.seeds import SEED_STRIDE
 from countgen.methods.settings import Settings, setting
 from countgen.methods.step import SEARCH, Budget, Step
 
+SEEDS_ONLY = True
+"""No gradient is needed, see `countgen.methods.registry`."""
+
 
 @dataclass(frozen=True)
 class BestOfNSettings(Settings):

@@ -57,7 +57,7 @@ class Batch:
                 latents=self.latents[row].detach().clone(),
                 evaluations=budget.evaluations,
                 seconds=budget.seconds,
-                rendered_alone=phase == SEARCH and len(self.seeds) == 1,
+                rendered_alone=phase == SEARCH and (len(self.seeds) == 1 or problem.backbone.seeds_only),
             )
             for row, seed in enumerate(self.seeds)
         ]

@@ -9,6 +9,9 @@ from countgen.methods.seeds import evaluate_seeds
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget, Step
 
+SEEDS_ONLY = True
+"""No gradient is needed, see `countgen.methods.registry`."""
+
 
 def plain(problem: Problem, seed: int, budget: Budget, settings: Settings) -> Iterator[Step]:
     """Evaluate the image of the given seed."""

@@ -34,6 +34,8 @@ class Method:
             as written.
         starts_from_image: whether the function's file sets `STARTS_FROM_IMAGE = True`: `Problem.latents` may then be
             given.
+        seeds_only: whether the function's file sets `SEEDS_ONLY = True`: it needs no gradient, and no latents but those
+            of seeds.
     """
 
     name: str
@@ -42,12 +44,17 @@ class Method:
     summary: str
     calibrated: bool = False
     starts_from_image: bool = False
+    seeds_only: bool = False
 
 
 @cache
 def _own() -> tuple[str, ...]:
-    files = _FOLDER.glob("*.py")
-    return tuple(path.stem for path in files if f"\ndef {path.stem}(problem" in path.read_text("utf-8"))
+    names = (path.stem for path in _FOLDER.glob("*.py"))
+    return tuple(name for name in names if f"\ndef {name}(problem" in _source(name))
+
+
+def _source(name: str) -> str:
+    return (_FOLDER / f"{name}.py").read_text("utf-8")
 
 
 def available() -> tuple[str, ...]:
@@ -56,6 +63,11 @@ def available() -> tuple[str, ...]:
     Nothing is imported.
     """
     return tuple(sorted({*_own(), *plugins.names("methods")}))
+
+
+def seeds_only() -> tuple[str, ...]:
+    """Return the names of our methods that need no gradient, sorted; nothing is imported."""
+    return tuple(name for name in sorted(_own()) if "\nSEEDS_ONLY = True" in _source(name))
 
 
 def name_of(method: str | MethodFunction) -> str:
@@ -102,4 +114,5 @@ def load(method: str | MethodFunction) -> Method:
         summary=(function.__doc__ or "").partition("\n")[0],  # python -OO drops docstrings
         calibrated=getattr(module, "CALIBRATED", False),
         starts_from_image=getattr(module, "STARTS_FROM_IMAGE", False),
+        seeds_only=getattr(module, "SEEDS_ONLY", False),
     )

@@ -10,6 +10,8 @@ from countgen.methods.step import Budget, Step
 
 CALIBRATED = True
 """Counts beyond the model's number words are encoded by its calibration, see `countgen.methods.registry`."""
+SEEDS_ONLY = True
+"""No gradient is needed, see `countgen.methods.registry`."""
 
 
 def search(problem: Problem, seed: int, budget: Budget, settings: SearchSettings) -> Iterator[Step]:

@@ -43,8 +43,7 @@ def searched(problem: Problem, seed: int, budget: Budget, settings: SearchSettin
     Raises:
         DoesNotFitError, NonFiniteLossError, StopRequestedError: as `evaluate_seeds`.
     """
-    # On a CPU a batch takes as long as its images one by one.
-    batch_size = settings.batch_size or (1 if problem.backbone.device.type == "cpu" else 8)
+    batch_size = settings.batch_size or problem.backbone.batch_size
     size = max(1, batch_size // 2)
     while budget.left:
         size = min(size, budget.evaluations_left)

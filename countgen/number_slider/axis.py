@@ -67,6 +67,8 @@ def encode_shifted(
     prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     if not shifts:
         return encode_prompt(backbone, prompt, token, negative_prompt)
+    if backbone.seeds_only and any(shift.offset for shift in shifts):
+        raise ValueError(f"{backbone.name} has no prompt embeddings that a number offset could move; leave it out")
     numbers = {shift: shift.number for shift in shifts}
     moved = backbone.encode_prompt(_written(prompt, numbers), negative_prompt)
     for shift in shifts:

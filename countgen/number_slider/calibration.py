@@ -75,6 +75,7 @@ class Calibration(Document, frozen=True):
         images_per_point: number of images of each point, with the same seeds for all points.
         first_seed: of those seeds.
         max_number: highest number word.
+        offsets: to measure; none for a model whose prompt embeddings cannot be moved.
         points: number words from 1 on with the offset 0, then offsets from `hi`.
         loaded_as: dtype, scheduler and LoRAs of the model.
         acceptance: P(right) of the model's images by the margins of its critics; None if it was not fitted.
@@ -90,6 +91,7 @@ class Calibration(Document, frozen=True):
     images_per_point: Whole
     first_seed: Whole
     max_number: Annotated[int, Meta(ge=2, le=MAX_TARGET_COUNT)]
+    offsets: tuple[Count, ...] = OFFSETS
     points: tuple[Point, ...] = ()
     loaded_as: tuple[str, ...] = ()
     acceptance: Acceptance | None = None
@@ -125,7 +127,7 @@ class Calibration(Document, frozen=True):
         if words:
             return words
         measured = {point.offset for point in self.points}
-        return tuple((self.hi, float(k)) for k in OFFSETS if k not in measured and k <= self.hi)
+        return tuple((self.hi, float(k)) for k in self.offsets if k not in measured and k <= self.hi)
 
     @property
     def on_axis(self) -> tuple[Point, ...]:

@@ -21,7 +21,7 @@ from countgen.methods.objective import CONFIRMATION_VIEWS, Objective
 from countgen.methods.settings import Settings, setting
 from countgen.models import Models
 from countgen.number_slider.axis import NumberShift, encode_shifted
-from countgen.number_slider.calibration import Calibration
+from countgen.number_slider.calibration import OFFSETS, Calibration
 from countgen.prompts import MAX_TARGET_COUNT, Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
@@ -61,6 +61,7 @@ def new_calibration(
         images_per_point=settings.images,
         first_seed=settings.seed,
         max_number=settings.max_number,
+        offsets=() if backbone.seeds_only else OFFSETS,
         loaded_as=backbone.loaded_as,
     )
 
