@@ -1,13 +1,8 @@
-"""ComfyUI nodes: count objects, pick the image with the right count, generate an image with the right count.
-
-Images of ComfyUI are float (B, H, W, 3) in [0, 1]. It runs nodes in inference mode, whose tensors can neither carry a
-gradient nor enter a detector that caches them for later gradients, so every node leaves it and copies its images.
-"""
+"""ComfyUI nodes: count objects, pick the image with the right count, generate an image with the right count."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,18 +14,17 @@ from torch import Tensor
 
 import countgen
 from countgen import methods
-from countgen.critics import Critic, Detections
+from countgen.app.comfyui.detection import DETECTOR_TOOLTIP, TARGETS_TOOLTIP, detected, with_boxes
+from countgen.app.comfyui.gate import CountGate
 from countgen.critics.detections import mean_score
-from countgen.detector_choice import AUTO, COCO_COUNTER, OPEN_VOCABULARY, counter
-from countgen.images import draw_detections, to_pil
-from countgen.models import Models, load_critic
+from countgen.detector_choice import AUTO
+from countgen.images import to_pil
+from countgen.models import Models
 from countgen.prompts import targets_from
 from countgen.prompts.plurals import counted_in_words, counts_in_words
 from countgen.run import Run
 
 _BOXES = io.BoundingBox if hasattr(io, "BoundingBox") else io.Custom("BOUNDING_BOX")
-_DETECTOR_TOOLTIP = f"{AUTO}: {COCO_COUNTER} for COCO's classes, otherwise {OPEN_VOCABULARY[0][0]}"
-_TARGETS_TOOLTIP = "how many of what, such as apple=5 or apple=5,dog=2"
 
 
 class CountObjects(io.ComfyNode):
@@ -46,7 +40,7 @@ class CountObjects(io.ComfyNode):
             inputs=[
                 io.Image.Input("images"),
                 io.String.Input("objects", default="person", tooltip="what to count, such as apple or apple,dog"),
-                io.String.Input("detector", default=AUTO, tooltip=_DETECTOR_TOOLTIP),
+                io.String.Input("detector", default=AUTO, tooltip=DETECTOR_TOOLTIP),
             ],
             outputs=[
                 io.Image.Output("boxes_drawn", display_name="boxes drawn"),
@@ -64,9 +58,9 @@ class CountObjects(io.ComfyNode):
         if not names:
             raise ValueError("objects is empty; write for example apple, or apple,dog for several")
         drawn, lines, boxes = [], [], []
-        for image, detections in _detected(images, names, detector):
+        for image, detections in detected(images, names, detector):
             line = counted_in_words({of_class.object_name: len(of_class) for of_class in detections})
-            drawn.append(_with_boxes(image, detections, line))
+            drawn.append(with_boxes(image, detections, line))
             lines.append(line)
             boxes.append([box for of_class in detections for box in _as_dicts(of_class.boxes)])
         return io.NodeOutput(torch.stack(drawn), len(boxes[0]), "\n".join(lines), boxes)
@@ -84,8 +78,8 @@ class PickRightCount(io.ComfyNode):
             description="Returns the image of a batch whose counts are right, or the nearest one.",
             inputs=[
                 io.Image.Input("images"),
-                io.String.Input("counts", default="apple=5", tooltip=_TARGETS_TOOLTIP),
-                io.String.Input("detector", default=AUTO, tooltip=_DETECTOR_TOOLTIP),
+                io.String.Input("counts", default="apple=5", tooltip=TARGETS_TOOLTIP),
+                io.String.Input("detector", default=AUTO, tooltip=DETECTOR_TOOLTIP),
                 io.Int.Input("first_seed", default=0, min=0, max=2**64 - 1, tooltip="the seed of the first image"),
             ],
             outputs=[
@@ -101,7 +95,7 @@ class PickRightCount(io.ComfyNode):
     def execute(cls, images: Tensor, counts: str, detector: str = AUTO, first_seed: int = 0) -> Any:
         targets = {target.object_name: target.target_count for target in targets_from(counts)}
         distances, texts = [], []
-        for _, detections in _detected(images, list(targets), detector):
+        for _, detections in detected(images, list(targets), detector):
             numbers = list(map(len, detections))
             distance = sum(abs(number - target) for number, target in zip(numbers, targets.values(), strict=True))
             distances.append((distance, -mean_score(detections)))  # of equally near ones the one detected most clearly
@@ -128,7 +122,7 @@ class GenerateRightCount(io.ComfyNode):
                 io.Combo.Input("method", options=list(methods.available()), default="auto"),
                 io.Int.Input("max_evaluations", default=60, min=1, max=10_000, tooltip="images generated at most"),
                 io.String.Input(
-                    "counts", default="", optional=True, tooltip=f"in place of the prompt's: {_TARGETS_TOOLTIP}"
+                    "counts", default="", optional=True, tooltip=f"in place of the prompt's: {TARGETS_TOOLTIP}"
                 ),
             ],
             outputs=[
@@ -163,7 +157,7 @@ class CountgenExtension(ComfyExtension):
     """The nodes of this package."""
 
     async def get_node_list(self) -> list[type[Any]]:
-        return [CountObjects, PickRightCount, GenerateRightCount]
+        return [CountObjects, PickRightCount, GenerateRightCount, CountGate]
 
 
 async def comfy_entrypoint() -> CountgenExtension:
@@ -171,39 +165,10 @@ async def comfy_entrypoint() -> CountgenExtension:
     return CountgenExtension()
 
 
-def _detected(images: Tensor, names: Sequence[str], detector: str) -> list[tuple[Tensor, tuple[Detections, ...]]]:
-    """Return each image (3, H, W) of a batch with its detections, one class after the other."""
-    chosen = detector.strip()
-    if chosen in ("", AUTO):
-        chosen = counter(names)
-    with torch.inference_mode(False), torch.no_grad():
-        critic = _critic(chosen, str(model_management.get_torch_device()))
-        if not critic.detects:
-            raise ValueError(f"the detector {chosen} counts without boxes; give another one")
-        critic.check_distinct(names)
-        detected = []
-        for image in images.clone().movedim(-1, 1)[:, :3]:
-            model_management.throw_exception_if_processing_interrupted()
-            (detections,) = critic.detect(image.to(model_management.get_torch_device())[None], names)
-            detected.append((image, detections))
-        return detected
-
-
-@lru_cache(maxsize=1)
-def _critic(name: str, device: str) -> Critic:
-    return load_critic(name, device)
-
-
 @lru_cache(maxsize=1)
 def _models(name: str) -> Models:
     model_management.unload_all_models()  # countgen's pipeline shares the device with what ComfyUI holds there
     return countgen.load(name, device=model_management.get_torch_device())
-
-
-def _with_boxes(image: Tensor, detections: Sequence[Detections], label: str) -> Tensor:
-    """Return an image (H, W, 3) with the boxes of every class in a colour of its own."""
-    drawn = draw_detections(image, detections, label)
-    return torch.frombuffer(bytearray(drawn.tobytes()), dtype=torch.uint8).view(drawn.height, drawn.width, 3) / 255
 
 
 def _as_dicts(boxes: Tensor) -> list[dict[str, int]]:

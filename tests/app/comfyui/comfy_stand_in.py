@@ -15,6 +15,13 @@ def socket(id: str, **options: Any) -> SimpleNamespace:
     return SimpleNamespace(id=id, **options)
 
 
+class ExecutionBlocker:
+    """In place of an output that shall not be used."""
+
+    def __init__(self, message: str | None) -> None:
+        self.message = message
+
+
 class ComfyNode:
     """Base of nodes."""
 
@@ -26,6 +33,7 @@ class ComfyNode:
 def install() -> None:
     """Put ComfyUI's modules where `import` finds them."""
     names = ("comfy", "comfy.model_management", "comfy.utils", "comfy_api", "comfy_api.latest")
+    names += ("comfy_execution", "comfy_execution.graph")
     modules: dict[str, Any] = {name: ModuleType(name) for name in names}
     management = modules["comfy"].model_management = modules["comfy.model_management"]
     management.get_torch_device = lambda: torch.device("cpu")
@@ -37,7 +45,11 @@ def install() -> None:
     modules["comfy_api.latest"].io = SimpleNamespace(
         ComfyNode=ComfyNode,
         Schema=SimpleNamespace,
-        NodeOutput=lambda *args: SimpleNamespace(args=args),
-        **dict.fromkeys(("Image", "Int", "String", "Boolean", "Combo", "BoundingBox"), sockets),
+        NodeOutput=lambda *args, ui=None: SimpleNamespace(args=args, ui=ui),
+        **dict.fromkeys(("Image", "Int", "Float", "String", "Boolean", "Combo", "BoundingBox"), sockets),
     )
+    modules["comfy_api.latest"].ui = SimpleNamespace(
+        PreviewImage=lambda image, cls: SimpleNamespace(values=list(image))
+    )
+    modules["comfy_execution.graph"].ExecutionBlocker = ExecutionBlocker
     sys.modules.update(modules)

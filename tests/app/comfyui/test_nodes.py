@@ -6,19 +6,19 @@ import json
 import os
 import sys
 from collections.abc import Coroutine, Iterator
-from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import countgen
 from tests.app.comfyui import comfy_stand_in
+from tests.app.comfyui.workflows import FOLDER, NAMES, prompt_of, workflow
 
 JUDGE = "miniature-fcos"
-WORKFLOW = Path(countgen.__file__).parent / "app/comfyui/example_workflows/right-count.json"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def nodes() -> Iterator[ModuleType]:
     if checkout:
         sys.path.remove(checkout)
     for name in set(sys.modules) - set(before):
-        if name.split(".")[0] in ("comfy", "comfy_api") or name.startswith("countgen.app.comfyui"):
+        if name.split(".")[0] in ("comfy", "comfy_api", "comfy_execution") or name.startswith("countgen.app.comfyui"):
             del sys.modules[name]
 
 
@@ -58,21 +58,45 @@ def judged(models: countgen.Models, images: Tensor) -> list[int]:
     return models.judge.counts(images.movedim(-1, 1), ["apple"])[:, 0].tolist()
 
 
-def test_every_node_takes_what_its_schema_declares_and_the_example_workflow_holds(nodes: ModuleType) -> None:
+def test_every_node_takes_what_its_schema_declares_and_has_a_workflow(nodes: ModuleType) -> None:
     node_list = returned(returned(nodes.comfy_entrypoint()).get_node_list())
     schemas = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in node_list}
-    assert len(schemas) == 3
+    assert len(schemas) == 4
     for node in node_list:
         schema, parameters = node.GET_SCHEMA(), inspect.signature(node.execute).parameters
         assert [socket.id for socket in schema.inputs] == list(parameters)
         assert len({socket.id for socket in (*schema.inputs, *schema.outputs)}) == len(schema.inputs + schema.outputs)
-    used = [node for node in json.loads(WORKFLOW.read_text())["nodes"] if node["type"].startswith("Countgen")]
-    assert {node["type"] for node in used} == set(schemas)
-    for node in used:
-        schema = schemas[node["type"]]
-        assert [socket["name"] for socket in node["inputs"]] == [socket.id for socket in schema.inputs]
-        outputs = [socket.id.replace("_", " ") for socket in schema.outputs]
-        assert [socket["name"] for socket in node["outputs"]] == outputs
+        title = schema.display_name.lower().replace(" ", "-")
+        used = [one for one in workflow(title)["nodes"] if one["type"].startswith("Countgen")]
+        assert schema.node_id in {one["type"] for one in used}
+        for one in used:
+            declared = schemas[one["type"]]
+            assert [socket["name"] for socket in one["inputs"]] == [socket.id for socket in declared.inputs]
+            outputs = [socket.id.replace("_", " ") for socket in declared.outputs]
+            assert [socket["name"] for socket in one["outputs"]] == outputs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_runs_and_its_image_holds_it(nodes: ModuleType, name: str) -> None:
+    node_list = returned(returned(nodes.comfy_entrypoint()).get_node_list())
+    by_id = {node.GET_SCHEMA().node_id: node for node in node_list}
+    by_id["ImageBatch"] = SimpleNamespace(
+        execute=lambda image1, image2: SimpleNamespace(args=[torch.cat([image1, image2])])
+    )
+    outputs, shown = {}, {}
+    for key, node in prompt_of(workflow(name)).items():
+        inputs = {
+            name: outputs[value[0]][value[1]] if isinstance(value, list) else value
+            for name, value in node["inputs"].items()
+        }
+        if node["class_type"] in by_id:
+            outputs[key] = by_id[node["class_type"]].execute(**inputs).args
+        else:
+            shown[node["class_type"]] = inputs
+    assert shown["SaveImage"]["images"].shape == (1, 128, 128, 3)
+    with Image.open(FOLDER / f"{name}.png") as image:
+        assert json.loads(image.info["workflow"]) == workflow(name)
+        assert json.loads(image.info["prompt"]) == prompt_of(workflow(name))
 
 
 def test_objects_are_counted_in_every_image(nodes: ModuleType, models: countgen.Models, images: Tensor) -> None:
@@ -94,6 +118,29 @@ def test_the_image_with_the_right_count_is_picked(nodes: ModuleType, models: cou
     assert torch.equal(picked[0], images[index : index + 1])
     _, nearest, _, right, _ = nodes.PickRightCount.execute(images, f"apple={max(counts) + 5}", JUDGE).args
     assert (counts[nearest], right) == (max(counts), False)
+
+
+def test_a_gate_divides_a_batch_and_blocks_an_empty_branch(
+    nodes: ModuleType, models: countgen.Models, images: Tensor
+) -> None:
+    counts = judged(models, images)
+    target, prompt = max(counts), f"a photo of {max(counts)} apples"
+    with torch.inference_mode():
+        output = nodes.CountGate.execute(images, prompt, 0.5, JUDGE)
+    accepted, rejected, number, text, drawn = output.args
+    said = [float(line.rpartition(", ")[2].partition("%")[0]) / 100 for line in text.splitlines()]
+    passed = [probability >= 0.5 for probability in said]
+    assert 0 < number == sum(passed) < len(images)
+    assert all(count == target for count, passes in zip(counts, passed, strict=True) if passes)
+    assert torch.equal(accepted, images[torch.tensor(passed)])
+    assert torch.equal(rejected, images[~torch.tensor(passed)])
+    assert drawn.shape == images.shape
+    assert len(output.ui.values) == len(images)
+    blocked, everything, number, *_ = nodes.CountGate.execute(images, "", 0.5, JUDGE, "apple=40").args
+    assert (type(blocked).__name__, number) == ("ExecutionBlocker", 0)
+    assert torch.equal(everything, images)
+    with pytest.raises(ValueError, match="contains no number"):
+        nodes.CountGate.execute(images, "apples on a table", 0.5, JUDGE)
 
 
 def test_an_image_is_generated_with_progress_until_the_user_interrupts(
