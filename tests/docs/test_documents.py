@@ -17,9 +17,12 @@ from string import Template
 import matplotlib
 import pytest
 
+from countgen import critics, methods
 from countgen.app.cli import main
 from countgen.app.commands import parse
 from countgen.app.exit_codes import BAD_INPUT
+from countgen.benchmarks.evaluation import suites
+from countgen.critics import losses
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
@@ -109,6 +112,14 @@ def test_every_command_a_document_names_is_understood(subtests: pytest.Subtests)
             words = shlex.split(command)
             # A name in a sentence lacks what the command requires.
             assert parse(words if len(words) > 2 else [*words, "--help"]) != BAD_INPUT
+
+
+def test_papers_has_a_row_for_every_method_critic_loss_and_suite() -> None:
+    shipped = {
+        *(f"`{name}`" for name in (*methods.available(), *critics.available(), *losses.available())),
+        *(f"`{name}`" for name in suites.available() if name.endswith("-style")),
+    }
+    assert {name for name in shipped if name not in DOCUMENTS["docs/papers.md"]} == set()
 
 
 def test_every_file_a_document_links_is_there() -> None:
