@@ -129,4 +129,7 @@ def _report(calibration: Calibration, summary: dict[str, Any], out: Path) -> Non
             confirmed = f"of {fit['images']} images {fit['confirmed']} are confirmed at {DEFAULT_SURE:g}"
             right = f"{fit['right']} of them right by {fit['judge']}"
             print(fitted(f"P(right) on seeds that it was not fitted to: {confirmed}, {right}"))
+            print(
+                fitted("prompts with one object class were measured; several are less certain by the embedded models'")
+            )
     print(f"  {out}")

@@ -48,6 +48,7 @@ def run(command: Edit) -> int:
         max_evaluations=command.max_evaluations,
         until=command.until,
         sure=command.sure,
+        worth=command.worth,
         token=token,
         calibration=calibration,
     )

@@ -80,7 +80,7 @@ def seeds_in(text: str) -> list[int]:
 
 
 def _options(command: Generate) -> Options:
-    same = ("method", "max_seconds", "max_evaluations", "until", "sure", "negative_prompt", "deterministic")
+    same = ("method", "max_seconds", "max_evaluations", "until", "sure", "worth", "negative_prompt", "deterministic")
     return Options(
         **{name: getattr(command, name) for name in same},
         targets=targets_from(",".join(command.count)) if command.count else None,

@@ -304,6 +304,9 @@ class Limits(Group, panel="Limits"):
         most=1,
         metavar="P",
     )
+    worth: float | None = bounded(
+        None, "evaluations that a right image is worth; the work also ends where more gain less", "400", metavar="N"
+    )
     max_seconds: float | None = bounded(None, "time limit of each image", least=0, metavar="S")
     max_steps: int | None = bounded(None, "limit of steps of each image")
     max_evaluations: int | None = bounded(

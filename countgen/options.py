@@ -10,6 +10,7 @@ from countgen import methods
 from countgen.methods import MethodFunction
 from countgen.methods.settings import Settings
 from countgen.methods.step import Budget
+from countgen.methods.stopping import DEFAULT_WORTH
 from countgen.number_slider import Calibration
 from countgen.number_slider.shifts import NumberOffset
 from countgen.prompts import Target, check_prompt
@@ -35,6 +36,9 @@ class Options:
         until: "critic" stops when the critics confirm the count. "judge" also evaluates the judge and continues
             until it agrees; the judge is then not independent, and the recipe records this.
         sure: probability of a right count from which on the critics confirm it, above 0 and below 1; lower is faster.
+        worth: evaluations that a right image is worth: a run also ends where another evaluation is expected to gain
+            less than it costs; `math.inf` to spend the whole budget. Where None, 400 up to `sure` 0.98, and above it
+            so many more as the probability of a wrong count is smaller.
         token: a learned token that replaces the number it was trained for.
         number_offset: objects by which the prompt embeddings are moved along the number axis: float, or
             {class: offset}; missing classes 0. 0 is the prompt as written. Where None, calibrated methods (search,
@@ -58,6 +62,7 @@ class Options:
     max_evaluations: int | None = None
     until: str = "critic"
     sure: float = methods.DEFAULT_SURE
+    worth: float | None = None
     token: CountToken | None = None
     number_offset: NumberOffset | None = None
     calibration: Calibration | None = None
@@ -72,6 +77,8 @@ class Options:
             raise ValueError(f"until must be one of {', '.join(UNTIL)}, got {self.until!r}")
         if isinstance(self.sure, bool) or not isinstance(self.sure, int | float) or not 0 < self.sure < 1:
             raise ValueError(f"sure must be a probability above 0 and below 1, such as 0.98, got {self.sure!r}")
+        if self.worth is not None and (isinstance(self.worth, bool) or not self.worth > 0):
+            raise ValueError(f"worth must be a number of evaluations above 0, or inf, got {self.worth!r}")
         if type(self.seed) is not int or not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {self.seed!r}")
         if self.number_offset and self.token is not None:
@@ -83,6 +90,13 @@ class Options:
     def budget(self, stop_requested: Callable[[], bool] = lambda: False) -> Budget:
         """Return a budget with these limits that begins now, and ends at once when a stop is requested."""
         return Budget(*self.limits, stop_requested=stop_requested)
+
+    @property
+    def price(self) -> float:
+        """Evaluations that a right image is worth, the default included."""
+        if self.worth is not None:
+            return self.worth
+        return DEFAULT_WORTH * max(1.0, (1 - methods.DEFAULT_SURE) / (1 - self.sure))
 
     @property
     def limits(self) -> tuple[float | None, int | None]:
@@ -100,6 +114,7 @@ class EditFields(TypedDict, total=False):
     max_evaluations: int | None
     until: str
     sure: float
+    worth: float | None
     token: CountToken | None
     calibration: Calibration | None
 

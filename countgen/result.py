@@ -33,8 +33,8 @@ class Result:
         phase: of the best candidate, as `Step` defines it.
         steps: candidates that were evaluated, batches counted once.
         evaluations, seconds: spent, without loading; time for judging is included where the judge steers.
-        stopped: why the run ended by itself before its budget was spent: a loss that is not finite, or out of memory;
-            otherwise None.
+        stopped: why the run ended by itself before its budget was spent: a loss that is not finite, out of memory, or
+            little expected gain; otherwise None.
         recipe: JSON-able; everything that is needed to generate the image again.
         render_before: returns `before` and `before_detections`; called when they are first read.
         objects_kept, background_change, structural_similarity: of `image` compared with `before`, by the judge's boxes,

@@ -22,6 +22,7 @@ from countgen.methods.acceptance import Acceptance
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective, distinct_views
 from countgen.methods.problem import Problem
 from countgen.methods.step import Step
+from countgen.methods.stopping import gains_too_little
 from countgen.models import Models
 from countgen.number_slider import NumberShift, encode_shifted, find_calibration
 from countgen.number_slider.shifts import calibrated_shifts, offset_shifts
@@ -110,7 +111,7 @@ class Run:
         self._check_token()
         self._calibration = options.calibration or find_calibration(models.backbone)
         if options.calibration is not None:
-            options.calibration.check(models.backbone)
+            options.calibration.check(models.backbone, models.critics)
         self.shifts = self._number_shifts()
         self.best: Step | None = None
         self.last: Step | None = None
@@ -196,9 +197,18 @@ class Run:
             )
 
     def _accept(self, step: Step) -> bool:
-        if not step.confirmed or (self.options.until == "judge" and self._judge(step.image) != self._target_counts):
+        until_judge = self.options.until == "judge"
+        if step.confirmed and not (until_judge and self._judge(step.image) != self._target_counts):
+            self._accepted = step
+            return True
+        best = step if self.best is None or step.rank > self.best.rank else self.best
+        # Of a confirmed image that the judge does not agree with, P(right) is no longer known.
+        if not gains_too_little(0.0 if until_judge else best.probability, step.evaluations, self.options.price):
             return False
-        self._accepted = step
+        self.stopped = (
+            f"another evaluation is expected to gain less than it costs after {step.evaluations}; fewer objects or "
+            "classes, another scene or another seed may help, or a higher worth"
+        )
         return True
 
     def doubts(self, image: Tensor) -> tuple[str, ...]:

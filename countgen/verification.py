@@ -42,6 +42,6 @@ def verify(
     objective = Objective(tuple(critics), tuple(targets), CONFIRMATION_VIEWS)
     evaluation = objective.evaluate(images)
     acceptance = acceptance or Acceptance()
-    probability = acceptance.probability(acceptance.views, evaluation.margin, objective.columns)
+    probability = acceptance.probability(acceptance.views, evaluation.margin, objective.columns, objective.targets)
     rows = zip(evaluation.counts.tolist(), probability.tolist(), strict=True)
     return [Verdict(tuple(counts), row_probability) for counts, row_probability in rows]

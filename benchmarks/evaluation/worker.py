@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,6 +129,7 @@ class Worker:
             max_seconds=self.settings.max_seconds,
             max_evaluations=self.settings.max_evaluations,
             token=find_token(token_name(case.prompt), case.backbone) if arm.with_token else None,
+            worth=math.inf,  # arms are compared at equal budgets
             number_offset=0 if arm.as_written else None,
             calibration=self.settings.generation.loaded_calibration,
             negative_prompt=self.settings.generation.negative_prompt,

@@ -6,6 +6,7 @@ machine do not change them.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ MODELS = ("miniature", "miniature-pixart")
 MOST_EVALUATIONS = 60
 DEMANDS = (0.5, 0.8, 0.9, 0.95, 0.98)
 """Values of `sure`."""
+PRICES = (10, 25, 50, 100, 200)
+"""Values of `worth`."""
 COUNTS = range(1, 13)
 ITERATIONS = 20
 """Iterations of ReNO's loop, and seeds of its `imageselect`."""
@@ -43,14 +46,14 @@ def cases(number: int, first_seed: int) -> Iterator[tuple[str, Target, int]]:
         yield f"a photo of {number_word(target.target_count)} {objects}", target, first_seed + 1000 * index
 
 
+_GIVEN = Options(max_evaluations=MOST_EVALUATIONS, worth=math.inf)
 ARMS = {
-    **{f"auto, sure={sure:g}": Options(method="auto", sure=sure, max_evaluations=MOST_EVALUATIONS) for sure in DEMANDS},
-    "best of N, one critic": Options(method="best_of_n", max_evaluations=MOST_EVALUATIONS),
-    "best of N, two critics": Options(
-        method="best_of_n", settings=BestOfNSettings(num_critics=2), max_evaluations=MOST_EVALUATIONS
-    ),
-    "ReNO's imageselect": Options(method="image_select", max_evaluations=ITERATIONS),
-    "ReNO's loop": Options(method="reno", max_evaluations=COST_WITH_GRADIENT * ITERATIONS),
+    **{f"auto, sure={sure:g}": replace(_GIVEN, sure=sure) for sure in DEMANDS},
+    **{f"auto, worth={worth:g}": replace(_GIVEN, worth=worth) for worth in PRICES},
+    "best of N, one critic": replace(_GIVEN, method="best_of_n"),
+    "best of N, two critics": replace(_GIVEN, method="best_of_n", settings=BestOfNSettings(num_critics=2)),
+    "ReNO's imageselect": replace(_GIVEN, method="image_select", max_evaluations=ITERATIONS),
+    "ReNO's loop": replace(_GIVEN, method="reno", max_evaluations=COST_WITH_GRADIENT * ITERATIONS),
 }
 """Options of each arm."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -115,6 +116,7 @@ class Sampler:
             method="search",
             seed=seed,
             sure=cell.sure,
+            worth=math.inf,  # an image that is not confirmed is worth nothing here
             max_evaluations=cell.max_seeds,
             deterministic=True,
         )

@@ -69,7 +69,7 @@ class Batch:
         if len(objective.views) > 1:
             evidence = acceptance.views
         probability = acceptance.probability(
-            evidence, self.evaluation.margin, objective.columns, refined=phase != SEARCH
+            evidence, self.evaluation.margin, objective.columns, problem.targets, refined=phase != SEARCH
         )
         return self.steps(problem, probability, budget, phase)
 

@@ -113,7 +113,7 @@ def _evaluated(
     (evidence, (objective,)), *further = stages(problem)
     budget.check_stop()
     evaluation, critics = objective.evaluate(images), objective.columns
-    probability = acceptance.probability(evidence, evaluation.margin, critics)
+    probability = acceptance.probability(evidence, evaluation.margin, critics, problem.targets)
     decoded = torch.ones_like(probability, dtype=torch.bool)
     if draft:
         decoded = probability >= WORTH_MORE * problem.sure
@@ -125,7 +125,7 @@ def _evaluated(
         exact = objective.evaluate(images[decoded])
         for field in fields(Evaluation):
             getattr(evaluation, field.name)[decoded] = getattr(exact, field.name)
-        probability[decoded] = acceptance.probability(evidence, exact.margin, critics)
+        probability[decoded] = acceptance.probability(evidence, exact.margin, critics, problem.targets)
     rows = decoded.nonzero()[:, 0]
     margins, least = evaluation.margin[rows], evaluation.margin.amin(1)
     for evidence, objectives in further:
@@ -138,7 +138,7 @@ def _evaluated(
             margins = torch.cat([margins, objective.evaluate(images[rows]).margin], 1)
             critics += objective.columns
         least[rows] = margins.amin(1)
-        probability[rows] = acceptance.probability(evidence, margins, critics)
+        probability[rows] = acceptance.probability(evidence, margins, critics, problem.targets)
     loss = evaluation.loss * len(problem.critics)  # comparable with that of all critics
     return images, replace(evaluation, loss=loss, margin=least), probability, decoded
 

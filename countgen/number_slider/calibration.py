@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from countgen import miniature
 from countgen.backbones import Backbone
 from countgen.backbones.registry import base_model
+from countgen.critics import Critic
 from countgen.files.printable import printable
 from countgen.files.reading import read_bytes
 from countgen.files.schema import Document, Whole, decoded, encoded
@@ -170,8 +171,8 @@ class Calibration(Document, frozen=True):
             return None
         return best
 
-    def check(self, backbone: Backbone) -> None:
-        """Raise a ValueError if the calibration is incomplete or of another model."""
+    def check(self, backbone: Backbone, critics: Sequence[Critic] = ()) -> None:
+        """Raise a ValueError if the calibration is incomplete, of another model or of other critics than given."""
         if self.left:
             raise ValueError(
                 f"the calibration of {self.backbone} lacks {len(self.left)} points or more; run `countgen calibrate` "
@@ -179,6 +180,12 @@ class Calibration(Document, frozen=True):
             )
         if self.backbone != base_model(backbone):
             raise ValueError(f"the calibration is of {self.backbone}, the model here is {base_model(backbone)}")
+        names, fitted = {critic.name for critic in critics}, set(self.acceptance.scales if self.acceptance else ())
+        if fitted and names and not names <= fitted:
+            raise ValueError(
+                f"the calibration is of the critics {', '.join(sorted(fitted))}, here are {', '.join(sorted(names))}; "
+                "give those with --critic, or calibrate these"
+            )
 
     def with_point(self, number: int, offset: float, images: Mapping[int, int]) -> Calibration:
         """Return the calibration with one more point."""
@@ -201,7 +208,8 @@ def load_calibration(path: str | Path) -> Calibration:
         return decoded(data, Calibration)
     except ValueError as error:
         raise ValueError(
-            f"{printable(path)} holds no calibration of the number axis: {error}; `countgen calibrate` makes one"
+            f"{printable(path)} holds no calibration of the number axis: {error}; `countgen calibrate` makes one, and "
+            'fits P(right) again to a file of an earlier version without its "acceptance"'
         ) from error
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 
 import torch
 from msgspec.structs import replace
@@ -99,22 +100,27 @@ def _counts(models: Models, calibration: Calibration, number: int, offset: float
 @torch.no_grad()
 def _acceptance(models: Models, judge: Critic, calibration: Calibration) -> Acceptance:
     """Return P(right), fitted to plain images of the number words."""
-    all_margins, verdicts, halves = [], [], []
+    all_margins, verdicts, halves, targets = [], [], [], []
     for number in range(1, calibration.max_number + 1):
         for name, images in _batches(models, calibration, number, 0.0):
             objective = Objective(models.critics, (Target(name, number),), CONFIRMATION_VIEWS)
+            targets += [objective.targets] * len(images)
             evaluation = retry_with_low_memory(models.backbone, partial(objective.evaluate, images))
             all_margins.append(evaluation.margin.double().cpu())
             verdicts.append(judge.counts(images, [name])[:, 0].cpu() == number)
             # Every other seed, since images of one seed are alike, whatever their number.
             halves.append(torch.arange(len(images)) % 2 == 0)
     margins, right, half, critics = *map(torch.cat, (all_margins, verdicts, halves)), objective.columns
+    acceptance = fit_acceptance(margins, right, critics, targets)
     confirmed = torch.zeros_like(right)
     for held_out in (half, ~half):
-        fitted = fit_acceptance(margins[~held_out], right[~held_out], critics)
-        confirmed[held_out] = fitted.probability(fitted.views, margins[held_out], critics) >= DEFAULT_SURE
+        if 0 < right[~held_out].sum() < len(right[~held_out]):  # otherwise that half confirms nothing
+            fitted = fit_acceptance(margins[~held_out], right[~held_out], critics, list(compress(targets, ~held_out)))
+            for row in held_out.nonzero()[:, 0].tolist():
+                probability = fitted.probability(fitted.views, margins[[row]], critics, targets[row])
+                confirmed[row] = probability >= DEFAULT_SURE
     return replace(
-        fit_acceptance(margins, right, critics),
+        acceptance,
         judge=judge.name,
         images=len(right),
         confirmed=int(confirmed.sum()),

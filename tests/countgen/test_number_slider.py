@@ -11,6 +11,7 @@ from msgspec.structs import replace
 import countgen
 from countgen.editing import edit_run
 from countgen.images import to_pil
+from countgen.methods.acceptance import Acceptance
 from countgen.number_slider import Calibration, NumberShift, encode_shifted, find_calibration, load_calibration
 from countgen.number_slider.shifts import NumberOffset, number_offset_from, offset_shifts
 from countgen.prompts import Target, read
@@ -62,6 +63,21 @@ def test_what_is_no_calibration_is_an_error(calibration: Calibration, tmp_path: 
     path.write_bytes(b" " * 5_000_000)
     with pytest.raises(ValueError, match=r"a\.json is larger than"):
         load_calibration(path)
+
+
+def test_a_fit_of_an_earlier_version_or_to_other_critics_is_an_error_that_says_what_to_do(
+    calibration: Calibration, models: countgen.Models, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.json"
+    replace(calibration, acceptance=Acceptance()).save(path)
+    stored = json.loads(path.read_text())
+    least = {"intercept": 1.0, "below": 10.0, "above": 3.0}
+    path.write_text(json.dumps(stored | {"acceptance": stored["acceptance"] | {"least": least}}))
+    with pytest.raises(ValueError, match=r'least.*earlier version without its "acceptance"'):
+        load_calibration(path)
+    others = replace(calibration, backbone="miniature", acceptance=Acceptance(scales={"yolov8n": 1.0}))
+    with pytest.raises(ValueError, match="of the critics yolov8n, here are miniature-heatmap, miniature-yolo"):
+        others.check(models.backbone, models.critics)
 
 
 def test_an_offset_starts_at_the_word_or_beyond_the_highest_one(calibration: Calibration) -> None:

@@ -31,6 +31,7 @@ def test_keyword_arguments_are_exactly_the_options_and_replace_them(models: coun
         ({"max_evaluations": 0}, "max_evaluations"),
         ({"max_seconds": 0}, "above 0"),
         *(({"sure": sure}, "sure must be a probability above 0 and below 1") for sure in (0, 1, True, None, math.nan)),
+        *(({"worth": worth}, "worth must be a number of evaluations above 0") for worth in (0, -1, True, math.nan)),
     ],
 )
 def test_options_outside_their_range_are_errors(options: dict[str, object], word: str) -> None:

@@ -1,6 +1,7 @@
 """The generation of one image, through the public API."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,15 @@ def test_a_loss_that_is_not_finite_keeps_the_best_so_far(models):
         pass
     assert "not finite at step" in run.stopped
     assert run.result().stopped == run.stopped
+
+
+def test_a_run_ends_where_another_evaluation_gains_less_than_it_costs(models):
+    prompt, options = "a photo of sixteen apples", {"method": "search", "seed": 0, "max_evaluations": 30}
+    whole = countgen.generate(prompt, models, worth=math.inf, **options)
+    cheap = countgen.generate(prompt, models, worth=5, **options)
+    assert (whole.evaluations, whole.stopped) == (30, None)
+    assert 1 <= cheap.evaluations <= 5
+    assert "gain less than it costs" in cheap.stopped
 
 
 def test_a_token_stands_for_the_number_or_placeholder_and_the_image_before_is_without_it(models, token):

@@ -8,7 +8,7 @@ import torch
 
 import countgen
 from countgen.methods import seeds as seeds_module
-from countgen.methods.acceptance import HIGHEST, LOWEST, Acceptance, Evidence
+from countgen.methods.acceptance import HIGHEST, LOWEST, Acceptance, Evidence, Prior
 from countgen.methods.objective import CONFIRMATION_VIEWS, Objective
 from countgen.methods.problem import Problem
 from countgen.methods.search import search
@@ -25,37 +25,43 @@ def problem(models):
 
 
 def test_the_probability_has_its_closed_form(models):
-    acceptance = Acceptance(scales={models.critics[1].name: 4.0})
+    prior = Prior(intercept=2.0, count=-1.5, classes=-0.7)
+    acceptance = Acceptance(prior=prior, scales={models.critics[1].name: 4.0}, refined=-0.2)
     evidence = Evidence(intercept=-1.0, below=2.0, above=3.0)
-    probability = acceptance.probability(evidence, torch.tensor([[1.0, -8.0]]), models.critics)
-    assert float(probability) == pytest.approx(1 / (1 + math.e ** -(-1 + 2 * (0 - 2) / 2 + 3 * (1 + 0) / 2)))
+    targets = (Target("apple", 3), Target("cat", 2))
+    log_odds = -1 + 2 * (0 - 2) / 2 + 3 * (1 + 0) / 2 + 2 - 1.5 * math.log(5) - 0.7
+    for refined in (False, True):
+        probability = acceptance.probability(
+            evidence, torch.tensor([[1.0, -8.0]]), models.critics, targets, refined=refined
+        )
+        assert float(probability) == pytest.approx(1 / (1 + math.e ** -(log_odds - 0.2 * refined)))
 
 
-def test_a_count_that_no_view_is_close_to_changing_is_right_though_most_margins_are_small(models):
-    margins, critics = torch.full((3, 6), 0.2), [critic for critic in models.critics for _ in range(3)]
-    margins[1:] = 1.2
-    margins[2, 4] = -0.2
-    small, safe, wrong = Acceptance().probability(Acceptance().views, margins, critics).tolist()
-    assert max(small, wrong) < 0.9 < 0.98 < safe
+def test_the_same_margins_say_less_of_more_objects_and_of_two_classes(models):
+    acceptance, margins = Acceptance(), torch.full((1, 2), 1.0)
+    few, many, two = (
+        float(acceptance.probability(acceptance.plain, margins, models.critics, targets))
+        for targets in ((Target("cat", 3),), (Target("cat", 14),), (Target("cat", 2), Target("dog", 1)))
+    )
+    assert max(many, two) < few < 0.9997
+
+
+def test_it_is_never_more_certain_than_its_number_of_images_allows(models):
+    acceptance = Acceptance(highest=math.log(7))
+    margins = torch.full((1, 2), 50.0)
+    probability = acceptance.probability(acceptance.plain, margins, models.critics, (Target("cat", 1),))
+    assert float(probability) == pytest.approx(7 / 8)
 
 
 def test_the_probability_never_falls_as_a_margin_grows(models):
-    acceptance = Acceptance()
+    acceptance, targets = Acceptance(), (Target("cat", 9),)
     margins = torch.linspace(3 * LOWEST, 3 * HIGHEST, 101, dtype=torch.float64)
     for evidence in (acceptance.first, acceptance.plain, acceptance.views):
         for other in (-50.0, 0.0, 50.0):
             both = torch.stack([margins, torch.full_like(margins, other)], 1)
-            assert (acceptance.probability(evidence, both, models.critics).diff() >= -1e-6).all()
-    assert (acceptance.probability(acceptance.first, margins[:, None], models.critics[:1]).diff() >= -1e-6).all()
-
-
-def test_images_that_gradients_moved_are_less_certain(models):
-    acceptance, margins = Acceptance(), torch.ones(1, 1)
-    plain, refined = (
-        acceptance.probability(acceptance.views, margins, models.critics[:1], refined=refined)
-        for refined in (False, True)
-    )
-    assert refined < plain
+            assert (acceptance.probability(evidence, both, models.critics, targets).diff() >= -1e-6).all()
+    first = acceptance.probability(acceptance.first, margins[:, None], models.critics[:1], targets)
+    assert (first.diff() >= -1e-6).all()
 
 
 @pytest.mark.parametrize("sure", [0.5, 0.9, 0.98])
@@ -72,7 +78,7 @@ def test_the_cascade_accepts_what_it_accepts_after_evaluating_everything(problem
         for evidence, objectives in stages(problem):
             margins = torch.cat([margins, *(objective.evaluate(images).margin for objective in objectives)], 1)
             critics += tuple(critic for objective in objectives for critic in objective.columns)
-            probability = problem.acceptance.probability(evidence, margins, critics)
+            probability = problem.acceptance.probability(evidence, margins, critics, problem.targets)
             accepted |= goes_on & (probability >= sure)
             goes_on &= probability >= WORTH_MORE * sure
         everything = Objective(problem.critics, problem.targets, CONFIRMATION_VIEWS).evaluate(images).margin
