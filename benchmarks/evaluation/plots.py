@@ -1,4 +1,4 @@
-"""Accuracy by count and accuracy against compute, as matplotlib figures: `to_svg` and `rendered` write them.
+"""Accuracy by count and against compute, reliability of P(right), as matplotlib figures for `rendered` and `to_svg`.
 
 Colours are distinguishable for colour-blind readers, and every method has a marker of its own. pyplot is not used, so
 that there is no global state and the demo may plot from several threads.
@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from countgen.benchmarks.evaluation.compute import compute_curve
 from countgen.benchmarks.evaluation.metrics import by_arm, by_count, scores
 from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.reliability import by_probability
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B8860B", "#6A51A3", "#7F7F7F")
 """Colours of Okabe and Ito, with a darker yellow, violet and grey."""
@@ -102,6 +103,26 @@ def accuracy_by_compute(records: Sequence[Record], axis: str, title: str = "") -
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
+def reliability_diagram(records: Sequence[Record], judge: str, title: str = "") -> Figure:
+    """Plot the fraction of images right over the mean P(right) of each bin, with 95 % Wilson intervals.
+
+    Args:
+        records: of one run or several methods; a line per method with probabilities, with bins of at least ten images.
+        judge: who counts; see `countgen.benchmarks.evaluation.metrics`.
+        title: above the plot.
+    """
+    with _plot(title, "P(right) predicted, %") as (figure, axes):
+        axes.plot((0, 100), (0, 100), color=_FAINT, lw=1, ls=":", label="true")
+        for index, (name, group) in enumerate(by_arm(records).items()):
+            bins = [found for found in by_probability(group, judge).values() if found.images >= 10]
+            at, share = [100 * found.predicted for found in bins], [100 * found.share for found in bins]
+            ends = [[100 * abs(found.interval[end] - found.share) for found in bins] for end in (0, 1)]
+            style = _style(index)
+            axes.errorbar(at, share, ends, fmt="none", ecolor=style["color"], alpha=0.35, lw=1.4)
+            axes.plot(at, share, marker=MARKERS[index % len(MARKERS)], ms=5, lw=1.8, label=name, **style)
     return figure
 
 

@@ -36,6 +36,7 @@ from countgen.benchmarks.evaluation.metrics import (
     steered,
 )
 from countgen.benchmarks.evaluation.records import Record
+from countgen.benchmarks.evaluation.reliability import Reliability, by_probability, of_confirmed
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 
 BASELINES = ("search", "plain")
@@ -60,10 +61,6 @@ class Spent:
     peak_bytes: int | None
 
 
-PROBABILITY_BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
-"""Lower bounds of the bins of the reliability table."""
-
-
 @dataclass(frozen=True)
 class MethodFindings:
     """The results of one method.
@@ -74,7 +71,8 @@ class MethodFindings:
         levels, counts: by level and by number of objects, by the first judge.
         confirmed: images whose probability of a right count was high enough for the run.
         confirmed_wrong: of these, wrong by the first judge.
-        reliability: by lower bound of the probability: its values, and whether the first judge finds the images right.
+        reliability, reliability_of_confirmed: of P(right) by the first judge, see
+            `countgen.benchmarks.evaluation.reliability`.
         spent, curves: cost of accuracy; curves by axis.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
@@ -88,7 +86,8 @@ class MethodFindings:
     counts: dict[int, Scores]
     confirmed: int
     confirmed_wrong: int
-    reliability: dict[float, list[tuple[float, bool]]]
+    reliability: dict[float, Reliability]
+    reliability_of_confirmed: dict[str, Reliability]
     spent: Spent
     curves: dict[str, Curve]
     preservation: Preservation | None
@@ -203,15 +202,6 @@ def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> 
     return tuple(Versus(name, baseline, comparison, p_value) for name, comparison, p_value in with_holm(compared))
 
 
-def _reliability(records: Sequence[Record], judge: str) -> dict[float, list[tuple[float, bool]]]:
-    bins: dict[float, list[tuple[float, bool]]] = {low: [] for low in PROBABILITY_BINS}
-    for record in records:
-        if record.probability is not None:
-            low = max(low for low in PROBABILITY_BINS if low <= record.probability)
-            bins[low].append((record.probability, is_right(record, judge)))
-    return {low: images for low, images in bins.items() if images}
-
-
 def _method(
     run: ReportedRun,
     name: str,
@@ -229,7 +219,8 @@ def _method(
         counts={count: scores(group, first) for count, group in by_count(records).items()},
         confirmed=len(confirmed),
         confirmed_wrong=sum(not is_right(record, first) for record in confirmed),
-        reliability=_reliability(records, first),
+        reliability=by_probability(records, first),
+        reliability_of_confirmed=of_confirmed(records, first),
         spent=_spent(records, first),
         curves={axis: compute_curve(records, axis) for axis in AXES},
         preservation=preservation(records),

@@ -13,7 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from countgen.benchmarks.evaluation import metrics
 from countgen.benchmarks.evaluation.consensus import with_consensus
-from countgen.benchmarks.evaluation.plots import accuracy_by_compute, accuracy_by_count, rendered, to_svg
+from countgen.benchmarks.evaluation.plots import (
+    accuracy_by_compute,
+    accuracy_by_count,
+    reliability_diagram,
+    rendered,
+    to_svg,
+)
 from countgen.benchmarks.evaluation.report import cards
 from countgen.benchmarks.evaluation.report.findings import AXES, Section, judges_of
 from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
@@ -30,7 +36,7 @@ _FOLDER = Path(__file__).parent
 _TEMPLATES = Environment(
     loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_PLOTS = ("count", *AXES)
+_PLOTS = ("accuracy-by-count", *(f"accuracy-by-{axis}" for axis in AXES), "reliability")
 MOST_DISAGREEMENTS = 12
 """Number of images in the page about which judges disagree."""
 
@@ -59,15 +65,17 @@ def write_page(run: ReportedRun, sections: Sequence[Section], out: Path, max_ima
 
 
 def plots(run: ReportedRun, sections: Sequence[Section]) -> dict[str, Figure]:
-    """Return figures by file name, three for each section."""
+    """Return figures by file name, those of `_PLOTS` for each section."""
     figures: dict[str, Figure] = {}
     for section in sections:
         records = [r for r in run.records if (r.suite, r.backbone) == (section.suite, section.backbone)]
         judge, title = section.judges[0], f"Exact count by {judge_text(section, section.judges[0])}"
-        by_count, *by_axis = (_plot_name(sections, section, plot) for plot in _PLOTS)
-        figures[by_count] = accuracy_by_count(records, judge, title)
-        for name, axis in zip(by_axis, AXES, strict=True):
-            figures[name] = accuracy_by_compute(records, axis, f"{title} when stopped")
+        drawn = (
+            accuracy_by_count(records, judge, title),
+            *(accuracy_by_compute(records, axis, f"{title} when stopped") for axis in AXES),
+            reliability_diagram(records, judge, title),
+        )
+        figures |= {_plot_name(sections, section, name): figure for name, figure in zip(_PLOTS, drawn, strict=True)}
     return figures
 
 
@@ -76,7 +84,7 @@ def _plot_name(sections: Sequence[Section], section: Section, plot: str) -> str:
     several = [section.backbone] * (len({other.backbone for other in sections}) > 1)
     several += [section.suite] * (len({other.suite for other in sections}) > 1)
     plain = ("".join(c if c.isalnum() or c in "-." else "-" for c in name) for name in several)
-    return "-".join((*plain, f"accuracy-by-{plot}"))
+    return "-".join((*plain, plot))
 
 
 def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Figure], max_images: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from statistics import fmean
 from typing import Any
 
 from countgen.benchmarks.evaluation.metrics import Preservation, Scores
-from countgen.benchmarks.evaluation.report.findings import AXES, PROBABILITY_BINS, MethodFindings, Section, Versus
+from countgen.benchmarks.evaluation.reliability import BINS, FEW, GROUPS, Reliability
+from countgen.benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
 from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
     calibration_tables,
@@ -95,20 +95,22 @@ def _guard(section: Section) -> Table:
 
 
 def _reliability(section: Section) -> Table:
-    def cell(images: list[tuple[float, bool]] | None) -> str:
-        if images is None:
+    def cell(found: Reliability | None) -> str:
+        if found is None:
             return "-"
-        predicted, right = (fmean(values) for values in zip(*images, strict=True))
-        return f"{percent(right)} of {len(images)} ({100 * predicted:.1f})"
+        few = " few" if found.images < FEW else ""
+        return f"{percent(found.share, found.interval)} of {found.images} ({100 * found.predicted:.1f}){few}"
 
-    rows = tuple(
-        (f"P from {low:g}", *(cell(method.reliability.get(low)) for method in section.methods))
-        for low in PROBABILITY_BINS
-    )
+    bins = [(f"P from {low:g}", [m.reliability.get(low) for m in section.methods]) for low in BINS]
+    groups = [(name, [m.reliability_of_confirmed.get(name) for m in section.methods]) for name in GROUPS]
+    known = [(name, found) for name, found in (*bins, *groups) if any(found)]
     note = (
-        f"Right by {judge_text(section, section.judges[0])}, % of the images in each bin (mean of the predicted P, %)."
+        f"Right by {judge_text(section, section.judges[0])}, % of the images (mean of the predicted P, %), with 95 % "
+        f"Wilson intervals; few: less than {FEW} images. Rows of objects, classes and evaluations: confirmed images."
     )
-    return Table("Reliability of P(right)", header(section), rows, note)
+    return Table(
+        "Reliability of P(right)", header(section), tuple((name, *map(cell, found)) for name, found in known), note
+    )
 
 
 def _preserved(section: Section) -> Table:

@@ -119,7 +119,9 @@ def test_the_page_loads_nothing_runs_no_foreign_script_and_describes_its_images(
     out = tmp_path / "out"
     assert main(["report", str(write_run(tmp_path / "run", records)), "--out", str(out)]) == 0
     names = {
-        f"accuracy-by-{plot}.{end}" for plot in ("count", "evaluations", "seconds") for end in ("svg", "pdf", "png")
+        f"{plot}.{end}"
+        for plot in ("accuracy-by-count", "accuracy-by-evaluations", "accuracy-by-seconds", "reliability")
+        for end in ("svg", "pdf", "png")
     }
     assert {path.name for path in out.iterdir()} == names | {"report.html"}
     page = (out / "report.html").read_text()
