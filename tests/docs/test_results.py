@@ -1,4 +1,4 @@
-"""The README's table holds what `countgen report` computes from the committed records."""
+"""The tables of the README and the results hold what `countgen report` computes from the committed records."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,15 @@ from countgen.benchmarks.evaluation.statistics import wilson_interval
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_readme_shows_what_the_report_computes(capsys: pytest.CaptureFixture[str]) -> None:
-    table = (ROOT / "README.md").read_text("utf-8").split("<!-- results: benchmarks/results/study -->\n")[1]
+@pytest.mark.parametrize(("document", "num_rows"), [("README.md", 5), ("docs/results.md", 6)])
+def test_a_table_shows_what_the_report_computes(
+    document: str, num_rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = (ROOT / document).read_text("utf-8").split("<!-- results: benchmarks/results/study -->\n")[1]
     head, _, *rows = (line.strip("|").split("|") for line in table.split("\n\n")[0].splitlines())
     assert main(["report", str(ROOT / "benchmarks" / "results" / "study"), "--json"]) == 0
     sections = {section["suite"]: section for section in json.loads(capsys.readouterr().out)["sections"]}
-    assert len(rows) == 6
+    assert len(rows) == num_rows
     suite = ""
     for named, kind, *cells in rows:
         suite = named.partition(":")[0].strip(" `") or suite  # a further row of the same suite has no name
