@@ -46,7 +46,7 @@ def edit(
         A result whose `before` is the original.
 
     Raises:
-        RecipeError: what is given is no recipe, or one that this backbone cannot render.
+        RecipeError: not a recipe, or one that this backbone cannot render.
         PromptError: a count outside 1 to 1000, or a prompt in which no number can be replaced.
         ValueError: an object without a count in the image, or a count that a detector cannot return.
     """

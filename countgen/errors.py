@@ -6,11 +6,11 @@ class CountGenError(Exception):
 
 
 class PromptError(CountGenError, ValueError):
-    """A prompt that does not give one number for each object class."""
+    """A prompt that does not state one number for each object class."""
 
 
 class RecipeError(CountGenError, ValueError):
-    """An image without a readable recipe, or a recipe that JSON cannot hold."""
+    """The image has no readable recipe, or the recipe cannot be stored as JSON."""
 
 
 class ImageWriteError(CountGenError, OSError):
@@ -38,12 +38,12 @@ class EndpointError(StoppedError, OSError):
 
 
 class TokenFileError(CountGenError, ValueError):
-    """A file that holds no count token, a damaged one, or one of another model."""
+    """A file that is not a count token, is damaged, or belongs to another model."""
 
 
 class CheckpointError(CountGenError, ValueError):
-    """A damaged checkpoint of a training run, or one of another run."""
+    """The checkpoint of a training run is damaged, or belongs to another run."""
 
 
 class FolderInUseError(CountGenError, ValueError):
-    """A folder into which another run writes."""
+    """Another run is writing to the folder."""

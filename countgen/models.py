@@ -139,15 +139,15 @@ def load(
     """Load a model with its critics and its judge.
 
     Args:
-        model: a diffusers pipeline that is loaded already, which is taken on its device and in its dtype and whose
-            modules are shared, see `countgen.backbones.assembly.from_pipeline`; or what to load: a preset's name, see
+        model: a loaded diffusers pipeline, whose device, dtype and modules are used as they are, see
+            `countgen.backbones.assembly.from_pipeline`; or what to load: the name of a preset, see
             `countgen.backbones.presets`, OWNER/NAME on the hub, a folder, or a `.safetensors` file.
-        objects: what will be counted; decides about the detectors where none are named, see
+        objects: object classes that will be counted; they select the detectors if none are named, see
             `countgen.detector_choice.choose`.
-        critics: detectors to optimise against, one or several: names, as `load_critic` reads them, or critics; chosen
-            by what is counted where None.
-        judge: a detector that only counts, by name or as a critic, and that is not one of the critics; "auto" to choose
-            one by what is counted, None to run without.
+        critics: one or several detectors to optimise against: names, as `load_critic` reads them, or critics; None to
+            select them by `objects`.
+        judge: a detector that only counts, by name or as a critic, and that is not one of the critics; "auto" to
+            select it by `objects`, None to run without one.
         device: CUDA if available, otherwise the CPU.
         dtype: of the backbone; float32 on a CPU and the preset's elsewhere by default.
         memory: "fast", or "low" for small devices: slower steps of the same images, and critics that see them

@@ -56,8 +56,8 @@ class Run:
     Args:
         prompt: for example "a photo of seven apples"; or what `Models.read` returned.
         models: from `countgen.load`.
-        options: how the image is generated; the defaults where None.
-        original: an image that the method "edit" starts from; by default it starts from the seed's own.
+        options: how the image is generated; the defaults if None.
+        original: the image that the method "edit" starts from; the image of the seed by default.
         fields: of `Options`; they replace those of `options`.
 
     Attributes:

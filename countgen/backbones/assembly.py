@@ -56,9 +56,8 @@ def load(
         **changes: fields of `Preset` to replace, for example `num_inference_steps=4` or `revision=`.
 
     Raises:
-        ValueError: there is no such preset, field, scheduler or `memory`, the steps or the size are not possible, the
-            family is not read here, or the repository is a single file of a family that diffusers does not read from
-            one.
+        ValueError: an unknown preset, field, scheduler or `memory`, impossible steps or size, an unsupported family, or
+            a single file of a family that diffusers cannot read from one.
         OSError: the repository is neither in the cache nor reachable (from diffusers).
     """
     check_name("memory", memory, MEMORY)
