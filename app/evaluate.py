@@ -134,7 +134,7 @@ def _lines(summary: Summary, out: Path) -> Iterator[str]:
     if summary.lost:
         yield f"{lost_images_message(out, summary.lost)}; they were generated again"
     if summary.left_out:
-        yield f"{summary.left_out} more are no part of the run: no token is made for their targets"
+        yield f"{summary.left_out} more are not in the run: no token exists for their targets"
     if summary.failed:
         yield f"{summary.failed} failed, the reasons are in their records; --retry-failed generates them again"
         for reason, times in list(summary.reasons.items())[:_SHOWN_REASONS]:

@@ -82,7 +82,7 @@ def _usual(model_name: str, object_names: Sequence[str]) -> tuple[tuple[tuple[st
         return (miniature.CRITICS, miniature.JUDGE), ""
     others = [name for name in object_names if not in_coco(name)]
     if others:
-        return OPEN_VOCABULARY, f"{others[0]!r} is no class of COCO"
+        return OPEN_VOCABULARY, f"{others[0]!r} is not a COCO class"
     if object_names:
         return COCO, "for classes of COCO"
     return COCO, "for classes of COCO, since no objects were named"

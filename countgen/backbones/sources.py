@@ -67,8 +67,8 @@ def family_of(class_name: str) -> str:
     if class_name in known:
         return known[class_name]
     base = next((name for name in sorted(known, key=len, reverse=True) if class_name.startswith(name[:-8])), None)
-    advice = f"; {base}.from_pipe(pipe) makes one that is, of the same weights" if base else ""
-    raise ValueError(f"a {class_name} is not read here, {', '.join(sorted(known))} are{advice}")
+    advice = f"; {base}.from_pipe(pipe) makes a supported one of the same weights" if base else ""
+    raise ValueError(f"{class_name} is not supported; supported are {', '.join(sorted(known))}{advice}")
 
 
 def find_source(

@@ -62,7 +62,7 @@ def words_of(prompt: str) -> tuple[list[str], list[Span]]:
             digits ("2²", "½", "⑦", "1٣"), or one next to a sign that changes it ("≥3", "7%", "- 3").
     """
     if weighted := _WEIGHTED.search(prompt):
-        raise unreadable(prompt, f"{weighted[0]!r} is a weight, which is not read here; write the words alone")
+        raise unreadable(prompt, f"{weighted[0]!r} is a prompt weight, which is not supported; write the words alone")
     _check_digits(prompt)
     # Typographic forms (full-width digits, ligatures, non-breaking hyphens) become the plain ones.
     forms = [(unicodedata.normalize("NFKC", match[0]).lower(), match.start()) for match in _CHARACTER.finditer(prompt)]

@@ -81,7 +81,7 @@ def test_a_noun_that_is_no_class_runs_offline_with_what_the_cache_holds(hub_snap
     models = countgen.load("owner/fine-tune", objects=["unicorn"], num_inference_steps=1, device="cpu")
     result = countgen.generate("two unicorns", models, method="plain")
     assert [models.critics[0].name, models.required_judge.name] == ["owl:owlv2-base", "grounding_dino:tiny"]
-    assert result.recipe["detectors_chosen"] == "'unicorn' is no class of COCO"
+    assert result.recipe["detectors_chosen"] == "'unicorn' is not a COCO class"
     assert len(result.judge_counts) == 1
 
 

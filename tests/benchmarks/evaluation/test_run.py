@@ -155,7 +155,7 @@ def test_eval_command_runs_resumes_and_says_why_images_failed(
     assert main(arguments) == 1
     printed = capsys.readouterr().out
     assert "3 of 5 images are in" in printed
-    assert "1 more are no part of the run" in printed
+    assert "1 more are not in the run" in printed
     assert re.search(r"^  2 x ValueError: .*unicorn", printed, re.MULTILINE)
     assert main(arguments) == 1
     assert "5 were there before" in capsys.readouterr().out
