@@ -247,10 +247,6 @@ class Report(Json, Export):
     baseline: str | None = option(None, "METHOD", "that the others are compared with", "search, else plain")
     out: Path | None = option(None, "PATH", "write FILE.html; or a FOLDER with report.html and the plots")
     images: int = bounded(400, "largest number of images in the page", least=0)
-    calibration: Path | None = option(
-        None, "RUN", "a labelled run that says how often its judges err", "this run's own labels"
-    )
-    parquet: Path | None = option(None, "FILE", "write a row per image: its record, and statistics of its pixels")
     tables: Literal["csv", "latex", "markdown"] | None = Option(None, help="print tables only, in this format")
     all: bool = flag("all", "print all tables, not only the first of each suite")
     cases: int = bounded(10, "changed cases of two runs that are listed", least=0)

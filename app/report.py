@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from shutil import get_terminal_size
+from typing import Any
+
+import msgspec
+import numpy as np
 
 from countgen.app.arguments import Report
 from countgen.app.exit_codes import OK
 from countgen.app.terminal import fitted
 from countgen.benchmarks.evaluation.image_files import lost_images_message
-from countgen.benchmarks.evaluation.report.export import as_json, write_parquet
 from countgen.benchmarks.evaluation.report.findings import Section, findings
-from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun, read_reported_run, shards_of_one_run
 from countgen.benchmarks.evaluation.report.table import FORMATS, Table, as_text
 from countgen.benchmarks.evaluation.report.tables import tables
@@ -50,10 +52,7 @@ def _report(command: Report, run: ReportedRun) -> None:
     for folder, stray in run.stray.items():
         missing = f"labels or judgements of images that {folder} does not have, left out: {stray}"
         print(printable(missing), file=sys.stderr)
-    calibrated_by = read_reported_run([command.calibration]) if command.calibration else None
-    sections = findings(run, baseline=command.baseline, calibrated_by=calibrated_by)
-    if command.parquet:
-        write_parquet(run, command.parquet)
+    sections = findings(run, baseline=command.baseline)
     if command.out:
         if find_spec("matplotlib") is None:
             raise ValueError("plots need matplotlib: pip install 'countgen[report]'")
@@ -76,10 +75,8 @@ def _section(command: Report, section: Section) -> Iterator[str]:
         return
     yield printable(title) + "\n"
     yield from (_formatted(command, table) for table in shown)
-    if not command.all:
-        yield from map(fitted, quality_warnings(section))
-        if others:
-            yield fitted(f"{len(others)} more tables: --all; as a page with images: --out report.html")
+    if others and not command.all:
+        yield fitted(f"{len(others)} more tables: --all; as a page with images: --out report.html")
 
 
 def _formatted(command: Report, table: Table) -> str:
@@ -87,8 +84,8 @@ def _formatted(command: Report, table: Table) -> str:
 
 
 def _compare(command: Report, first: ReportedRun, second: ReportedRun) -> None:
-    if command.out or command.parquet or command.export:
-        raise ValueError("two runs are compared in the terminal; --out, --parquet and --export take one run")
+    if command.out or command.export:
+        raise ValueError("two runs are compared in the terminal; --out and --export take one run")
     compared = compare_runs(first, second)
     table = _formatted(command, pairings(compared))
     if command.json:
@@ -98,3 +95,9 @@ def _compare(command: Report, first: ReportedRun, second: ReportedRun) -> None:
     else:
         lines = [fitted(line, hang=4) for line in changes(compared, command.cases)]
         print("\n".join([*map(fitted, differences(compared)), table, *lines]))
+
+
+def as_json(value: Any) -> str:
+    """Return dataclasses, mappings, arrays and sequences as JSON in ASCII; unknown and infinite numbers are null."""
+    # msgspec writes null for a number that is not finite; json escapes characters that a terminal obeys.
+    return json.dumps(msgspec.json.decode(msgspec.json.encode(value, enc_hook=np.ndarray.tolist)))

@@ -7,7 +7,7 @@ read here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -126,84 +126,17 @@ def corrected(right: int, images: int, labelled: JudgeErrors) -> Corrected:
     variance = share * (1 - share) / images * (of_found - of_others) ** 2
     variance += share**2 * of_found * (1 - of_found) / n_found
     variance += (1 - share) ** 2 * of_others * (1 - of_others) / n_others
-    return _interval(accuracy, accuracy, _Z * math.sqrt(variance))
+    half = _Z * math.sqrt(variance)
+    return Corrected(*(min(1.0, max(0.0, value)) for value in (accuracy, accuracy - half, accuracy + half)))
 
 
-def corrected_by(right: int, images: int, errors: JudgeErrors) -> Corrected:
-    """Return an accuracy corrected for a judge's errors on other images, with a 95 % interval for both samples.
-
-    The judge must err as often on these images as on those where its errors were measured. NaN where it is no better
-    than chance there, or saw no right or no wrong images.
-
-    Args:
-        right: number of images that the judge finds right.
-        images: number of images that it judged.
-        errors: of the judge, measured on other images.
-
-    Source: Rogan & Gladen 1978 (the correction); Lang & Reiczigel 2014 (the interval).
-    """
-    gain = errors.sensitivity + errors.specificity - 1
-    if not images or not gain > 0:
-        return Corrected(math.nan, math.nan, math.nan)
-    n, n_right, n_wrong = images + _Z**2, errors.right + 2, errors.wrong + 2
-    apparent = (right + _Z**2 / 2) / n
-    sensitivity, specificity = (errors.right_found + 1) / n_right, (errors.wrong_found + 1) / n_wrong
-    adjusted_gain = sensitivity + specificity - 1
-    if not adjusted_gain > 0:
-        return Corrected(math.nan, math.nan, math.nan)
-    share = (apparent + specificity - 1) / adjusted_gain
-    of_right = sensitivity * (1 - sensitivity) / n_right
-    of_wrong = specificity * (1 - specificity) / n_wrong
-    centre = share + 2 * _Z**2 * (share * of_right - (1 - share) * of_wrong)
-    variance = apparent * (1 - apparent) / n + share**2 * of_right + (1 - share) ** 2 * of_wrong
-    accuracy = (right / images + errors.specificity - 1) / gain
-    return _interval(accuracy, centre, _Z * math.sqrt(variance) / adjusted_gain)
-
-
-def _interval(accuracy: float, centre: float, half: float) -> Corrected:
-    return Corrected(*(min(1.0, max(0.0, value)) for value in (accuracy, centre - half, centre + half)))
-
-
-def known_errors(records: Sequence[Record], run: str, first: str) -> dict[str, JudgeErrors]:
-    """Return the errors of each judge that counted right and wrong images with labels.
-
-    Args:
-        records: of a labelled run.
-        run: its name, for the message.
-        first: a judge that must be among them.
-
-    Raises:
-        ValueError: it is not.
-    """
-    judges = dict.fromkeys(judge for record in records for judge in record.judges if not judge.startswith(HUMAN))
-    by_judge = {judge: judge_errors(records, judge) for judge in judges}
-    known = {judge: errors for judge, errors in by_judge.items() if errors.right and errors.wrong}
-    if first not in known:
-        raise ValueError(
-            f"{run} has no labelled images, right and wrong ones, that {first} counted; label some with countgen "
-            f"label, or let {first} count them with countgen eval --rejudge"
-        )
-    return known
-
-
-def corrected_accuracies(
-    records: Sequence[Record], judges: Sequence[str], errors: Mapping[str, JudgeErrors]
-) -> dict[str, Corrected]:
-    """Return the corrected accuracy of the generated images by each judge that labels or `errors` allow to correct.
-
-    Args:
-        records: of one method, with their labels.
-        judges: all sources of counts.
-        errors: of judges that were measured on other images; these replace the labels.
-    """
+def corrected_accuracies(records: Sequence[Record], judges: Sequence[str]) -> dict[str, Corrected]:
+    """Return the corrected accuracy of one method's generated images by each judge that counted labelled ones."""
     accuracies = {}
     for judge in judges:
-        judged = scores(records, judge)
-        generated, own = judged.images - judged.failed, judge_errors(records, judge)
-        if judge in errors:
-            accuracies[judge] = corrected_by(judged.right, generated, errors[judge])
-        elif own.right + own.wrong and not judge.startswith(HUMAN):
-            accuracies[judge] = corrected(judged.right, generated, own)
+        judged, errors = scores(records, judge), judge_errors(records, judge)
+        if errors.right + errors.wrong and not judge.startswith(HUMAN):
+            accuracies[judge] = corrected(judged.right, judged.images - judged.failed, errors)
     return accuracies
 
 

@@ -96,9 +96,7 @@ def lines_of(documents: list[Any]) -> bytes:
     damaged_text(LABEL) | st.just(b""),
     damaged_text(JUDGED) | st.just(b""),
     st.none() | damaged_text({"suite": "a", "methods": ["auto"], "max_evaluations": 9}),
-    st.sampled_from(
-        ("report {run}", "report {run} --json --parquet {out}.parquet", "label {run}", "label {run} --json")
-    )
+    st.sampled_from(("report {run}", "report {run} --json", "label {run}", "label {run} --json"))
     | st.sampled_from(("report {run} --out {out}.html --images 2", "report {run} --baseline auto")),
 )
 def test_a_run_folder(

@@ -1,1 +1,1 @@
-"""Report the results of a run as text tables, plots, one HTML page, JSON and Parquet."""
+"""Report the results of a run as text tables, plots, one HTML page and JSON."""

@@ -12,15 +12,12 @@ from statistics import fmean
 from countgen.benchmarks.evaluation.calibration import (
     Calibration,
     Corrected,
-    JudgeErrors,
     calibration,
     corrected_accuracies,
-    known_errors,
 )
 from countgen.benchmarks.evaluation.comparison import Agreement, Comparison, agreement, compare, with_holm
 from countgen.benchmarks.evaluation.compute import Curve, compute_curve
 from countgen.benchmarks.evaluation.consensus import CONSENSUS, with_consensus
-from countgen.benchmarks.evaluation.image_statistics import ImageQuality, image_quality
 from countgen.benchmarks.evaluation.metrics import (
     HUMAN,
     Preservation,
@@ -76,8 +73,7 @@ class MethodFindings:
         spent, curves: cost of accuracy; curves by axis.
         preservation: of the plain images; None where no record has the measures.
         truncated: images whose prompt a text encoder truncated; None where no record states it.
-        corrected: accuracy by judge, corrected by people's labels or a calibration; empty without either.
-        image_quality: statistics of pixels against the plain images; None without images, or for the plain model.
+        corrected: accuracy by judge, corrected by people's labels; empty without labels.
     """
 
     name: str
@@ -93,7 +89,6 @@ class MethodFindings:
     preservation: Preservation | None
     truncated: int | None
     corrected: dict[str, Corrected]
-    image_quality: ImageQuality | None
 
 
 @dataclass(frozen=True)
@@ -138,24 +133,18 @@ class Section:
     failures: dict[str, int]
 
 
-def findings(
-    run: ReportedRun, *, baseline: str | None = None, calibrated_by: ReportedRun | None = None
-) -> list[Section]:
+def findings(run: ReportedRun, *, baseline: str | None = None) -> list[Section]:
     """Return a section for each backbone and suite of a run.
 
     Args:
         run: to report.
         baseline: the method that the others are compared with; best-of-N by default.
-        calibrated_by: a labelled run that says how often judges err; None for this run's own labels.
 
     Raises:
-        ValueError: a baseline that the run does not have, or a calibration without labels for its first judge.
+        ValueError: a baseline that the run does not have.
     """
-    errors = {}
-    if calibrated_by is not None:
-        errors = known_errors(with_consensus(calibrated_by.records), calibrated_by.name, run.records[0].judges[0])
     by_section = grouped(run.records, lambda record: (record.backbone, record.suite))
-    return [_section(run, with_consensus(records), baseline, errors) for records in by_section.values()]
+    return [_section(with_consensus(records), baseline) for records in by_section.values()]
 
 
 def judges_of(records: Sequence[Record]) -> tuple[str, ...]:
@@ -171,9 +160,7 @@ def raters_of(judges: Sequence[str]) -> list[str]:
     return [judge for judge in judges if judge not in CONSENSUS]
 
 
-def _section(
-    run: ReportedRun, records: Sequence[Record], baseline: str | None, errors: dict[str, JudgeErrors]
-) -> Section:
+def _section(records: Sequence[Record], baseline: str | None) -> Section:
     judges = judges_of(records)
     arms = by_arm(records)
     baseline = baseline or next((name for name in BASELINES if name in arms), next(iter(arms)))
@@ -189,7 +176,7 @@ def _section(
         backbone=records[0].backbone,
         judges=judges,
         steered=steering,
-        methods=tuple(_method(run, name, arms, judges, errors) for name in arms),
+        methods=tuple(_method(name, arms[name], judges) for name in arms),
         versus={judge: versus for judge in independent if (versus := _versus(arms, baseline, judge))},
         calibration=calibration(records, detectors),
         agreements={pair: agreed for pair, agreed in agreements.items() if agreed.counts},
@@ -202,14 +189,8 @@ def _versus(arms: Mapping[str, Sequence[Record]], baseline: str, judge: str) -> 
     return tuple(Versus(name, baseline, comparison, p_value) for name, comparison, p_value in with_holm(compared))
 
 
-def _method(
-    run: ReportedRun,
-    name: str,
-    arms: Mapping[str, Sequence[Record]],
-    judges: Sequence[str],
-    errors: dict[str, JudgeErrors],
-) -> MethodFindings:
-    records, first = arms[name], judges[0]
+def _method(name: str, records: Sequence[Record], judges: Sequence[str]) -> MethodFindings:
+    first = judges[0]
     confirmed = [record for record in records if record.confirmed]
     truncated = [record.truncated for record in records if record.truncated is not None]
     return MethodFindings(
@@ -225,8 +206,7 @@ def _method(
         curves={axis: compute_curve(records, axis) for axis in AXES},
         preservation=preservation(records),
         truncated=sum(truncated) if truncated else None,
-        corrected=corrected_accuracies(records, judges, errors),
-        image_quality=image_quality(records, run.image_path),
+        corrected=corrected_accuracies(records, judges),
     )
 
 

@@ -1,44 +1,12 @@
-"""Build the tables of a report about its judges and about the quality of its images."""
+"""Build the tables of a report about its judges."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 from countgen.benchmarks.evaluation.comparison import Agreement
-from countgen.benchmarks.evaluation.image_statistics import NAMES, ImageQuality
 from countgen.benchmarks.evaluation.report.findings import MethodFindings, Section, raters_of
 from countgen.benchmarks.evaluation.report.table import Table, header, judge_text, number, percent, rows_of
-
-FLAG = "‡"
-
-
-def image_quality_table(section: Section) -> Iterator[Table]:
-    """Yield the table of image statistics, where some method has images beside plain ones."""
-    methods = {method.name: quality for method in section.methods if (quality := method.image_quality) is not None}
-    if not methods:
-        return
-
-    def cell(quality: ImageQuality, name: str) -> str:
-        shift = quality.shifts[name]
-        size = abs(shift.change) / shift.spread if shift.spread > 0 else math.nan
-        return f"{shift.change:+.3g} ({number(size, 1)}){FLAG * shift.flagged}"
-
-    rows = [("images", *(str(quality.images) for quality in methods.values()))]
-    rows += [(name.replace("_", " "), *(cell(quality, name) for quality in methods.values())) for name in NAMES]
-    note = (
-        "Mean change against the plain image of the seed (in standard deviations of the plain images). "
-        f"{FLAG}: moved by more than the plain images' own spread; look at the images."
-    )
-    yield Table("Image statistics", ("", *methods), tuple(rows), note)
-
-
-def quality_warnings(section: Section) -> Iterator[str]:
-    """Yield a sentence for each method that moves image statistics by more than the plain images' own spread."""
-    for method in section.methods:
-        if method.image_quality and method.image_quality.flagged:
-            names = ", ".join(name.replace("_", " ") for name in method.image_quality.flagged)
-            yield f"{FLAG} {method.name} moves {names} by more than plain images differ: look at its images."
 
 
 def agreement_tables(section: Section) -> Iterator[Table]:
@@ -69,7 +37,7 @@ def agreement_tables(section: Section) -> Iterator[Table]:
 
 
 def corrected_table(section: Section) -> Iterator[Table]:
-    """Yield the accuracies that are corrected for the judges' errors, where labels or a calibration allow it."""
+    """Yield the accuracies that are corrected for the judges' errors, where labels allow it."""
     judges = [judge for judge in section.judges if any(judge in method.corrected for method in section.methods)]
     if not judges:
         return
@@ -81,8 +49,7 @@ def corrected_table(section: Section) -> Iterator[Table]:
     rows = tuple((judge_text(section, judge), *(cell(method, judge) for method in section.methods)) for judge in judges)
     note = (
         "Of the images that were generated; 95 % intervals that include the uncertainty of the labels, images taken as "
-        "independent. By this run's labels: double sampling, the labelled images being a random sample. By another "
-        "run's (--calibration): Rogan and Gladen, the judge erring as often here."
+        "independent. By double sampling: the labelled images are a random sample."
     )
     yield Table("Right, corrected for the judge's errors, %", header(section), rows, note)
 

@@ -22,7 +22,6 @@ from countgen.benchmarks.evaluation.plots import (
 )
 from countgen.benchmarks.evaluation.report import cards
 from countgen.benchmarks.evaluation.report.findings import AXES, Section, judges_of
-from countgen.benchmarks.evaluation.report.judge_tables import quality_warnings
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.report.table import MARK_NOTE, judge_text, percent
 from countgen.benchmarks.evaluation.report.tables import tables
@@ -132,7 +131,6 @@ def page(run: ReportedRun, sections: Sequence[Section], figures: Mapping[str, Fi
         metrics=metrics,
         judge_text=judge_text,
         percent=percent,
-        quality_warnings=quality_warnings,
     )
 
 

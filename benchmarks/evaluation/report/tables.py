@@ -13,7 +13,6 @@ from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
     calibration_tables,
     corrected_table,
-    image_quality_table,
 )
 from countgen.benchmarks.evaluation.report.table import (
     MARK_NOTE,
@@ -46,7 +45,6 @@ def tables(section: Section) -> list[Table]:
         *(_versus(section, judge, versus) for judge, versus in section.versus.items()),
         _guard(section),
         *([_reliability(section)] if any(method.reliability for method in section.methods) else []),
-        *image_quality_table(section),
         *([_preserved(section)] if any(method.preservation for method in section.methods) else []),
         *(_judged(section, judge) for judge in section.judges[1:]),
         *agreement_tables(section),

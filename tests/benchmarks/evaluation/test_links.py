@@ -42,7 +42,6 @@ def report(*arguments: str) -> Callable[[Path], object]:
         ),
         ("judgements.jsonl", lambda run: LineFile(run, JUDGEMENTS)),
         *(("report.html", report("--out", f"{{run}}{name}")) for name in ("", "/report.html")),
-        ("rows.parquet", report("--parquet", "{run}/rows.parquet")),
     ],
 )
 def test_a_link_in_a_run_folder_is_an_error_and_its_target_stays(

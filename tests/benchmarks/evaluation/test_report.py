@@ -1,22 +1,18 @@
-"""A report says what the records say, whatever they hold: tables, page, JSON and Parquet."""
+"""A report says what the records say, whatever they hold: tables, page and JSON."""
 
 import csv
 import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from markupsafe import escape
 from msgspec.structs import replace
 from PIL import Image
-from pyarrow import parquet
 
 from countgen.app.cli import main
-from countgen.benchmarks.evaluation.image_statistics import image_statistics
 from countgen.benchmarks.evaluation.judgements import JUDGEMENTS, Judgement
 from countgen.benchmarks.evaluation.labels import Label, save_labels
 from countgen.benchmarks.evaluation.records import RECORDS, Record, read_run
@@ -180,28 +176,6 @@ def test_shards_are_one_run_and_backbones_and_suites_have_sections(tmp_path: Pat
     expected = {("miniature", "made"), ("sdxl", "made"), ("miniature", "b")}
     assert {(section.backbone, section.suite) for section in sections} == expected
     assert "sdxl-made-accuracy-by-count" in plots(run, sections)
-
-
-def test_parquet_has_every_field_and_the_statistics_of_every_image_and_of_its_plain_image(tmp_path: Path) -> None:
-    kept = {"truncated": True, "objects_kept": 0.75, "background_change": 0.125, "structural_similarity": 0.5}
-    run = write_run(tmp_path / "run", [record("plain"), record("auto", **kept), record("noise", counted=None)])
-    plain, auto, noise = read_run(run)[1]
-    Image.new("RGB", (32, 24)).save(run / str(auto.image))
-    auto = replace(auto, before=plain.image)
-    (run / RECORDS).write_bytes(b"".join(one.to_line() for one in (plain, auto, noise)))
-    main(["report", str(run), "--parquet", str(tmp_path / "records.parquet")])
-    rows = {row["method"]: row for row in parquet.read_table(tmp_path / "records.parquet").to_pylist()}
-    row = rows["auto"]
-    assert {name: row[name] for name in kept} == kept
-    assert (row["prompt"], row["seed"], row["status"], row["right"]) == (auto.prompt, auto.seed, "done", True)
-    assert {judge: tuple(counts) for judge, counts in row["judge_counts"]} == auto.judge_counts
-    assert [tuple(step.values()) for step in row["trace"]] == list(auto.trace)
-    assert row["targets"] == [{"object_name": "apple", "target_count": 3}]
-    grey, black = (asdict(image_statistics(np.asarray(Image.open(run / str(one.image))))) for one in (plain, auto))
-    assert black["dark"] == 1
-    assert (row["image_statistics"], row["plain_image_statistics"]) == (black, grey)
-    assert rows["plain"]["image_statistics"] == rows["plain"]["plain_image_statistics"] == grey
-    assert rows["noise"]["image_statistics"] is None
 
 
 def test_a_page_shows_a_case_with_all_its_methods() -> None:
