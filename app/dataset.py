@@ -8,7 +8,7 @@ from typing import Any
 import countgen
 from countgen.app.arguments import Dataset
 from countgen.app.exit_codes import NOT_REACHED, OK
-from countgen.app.options import names
+from countgen.app.options import given, names
 from countgen.app.terminal import fitted
 from countgen.datasets import Dataset as Images
 from countgen.datasets import Plan, read_plan
@@ -35,19 +35,14 @@ def run(command: Dataset) -> int:
             rate = done / (time.monotonic() - started)
             show(
                 f"{finished} of {total} images, {duration((total - finished) / rate)} left, {3600 * rate:.0f} an hour; "
-                f"{counted_in_words(cell.cell.counts)}: {cell.images} of {cell.cell.images}, {cell.seeds} seeds",
+                f"{counted_in_words(cell.cell.counts)}: {cell.images} of {cell.cell.group.images}, {cell.seeds} seeds",
                 finished / total,
             )
     filled, seeds = (sum(getattr(progress, name) for progress in images.cells) for name in ("images", "seeds"))
     summary = {"folder": str(command.out), "images": filled, "asked": total, "seeds": seeds}
     short = [
-        {
-            "cell": progress.cell.prompt,
-            "images": progress.images,
-            "asked": progress.cell.images,
-            "seeds": progress.seeds,
-        }
-        for progress in images.short
+        {"cell": one.cell.prompt, "images": one.images, "asked": one.cell.group.images, "seeds": one.seeds}
+        for one in images.short
     ]
     if command.json:
         print(json.dumps({**summary, "short": short}))
@@ -65,30 +60,23 @@ def _load(command: Dataset, classes: tuple[str, ...]) -> countgen.Models:
 
 def _plan(command: Dataset) -> Plan:
     """Return the plan in the file, or of the options."""
-    given = [name for name in PLAN_OPTIONS if getattr(command, name) is not None]
     if command.plan is not None:
-        if given:
-            raise ValueError(f"--plan says everything; leave --{given[0].replace('_', '-')} away, or write it there")
+        if others := [name for name in PLAN_OPTIONS if getattr(command, name) is not None]:
+            raise ValueError(f"--plan says everything; leave --{others[0].replace('_', '-')} away, or write it there")
         return read_plan(command.plan)
     if not command.object:
         raise ValueError("give --object NAME, such as --object apple --count 1-10, or --plan FILE")
-    shared: dict[str, Any] = {
-        "templates": tuple(command.template or ("a photo of {objects}",)),
-        "images": command.per_cell or 1,
-    }
+    shared = given(templates=command.template, images=command.per_cell, sure=command.sure, max_seeds=command.max_seeds)
     groups: list[dict[str, Any]] = []
     for negative, texts in ((False, command.object), (True, command.negative or ())):
         for text in texts:
             objects = dict.fromkeys(names([text.replace("+", ",")]), command.count or "1-10")
             groups.append({"objects": objects, "negative": negative, **shared})
-    splits = [split.partition("=") for split in command.split or ()]
-    options: dict[str, Any]
     try:
-        options = {"splits": {name: float(share) for name, _, share in splits}} if splits else {}
+        splits = {name: float(share) for name, _, share in (split.partition("=") for split in command.split or ())}
     except ValueError as error:
         raise ValueError("a split is NAME=FRACTION, such as --split train=0.8 --split val=0.2") from error
-    options |= {name: getattr(command, name) for name in ("sure", "max_seeds", "seed") if name in given}
-    return converted({"groups": groups, **options}, Plan)
+    return converted({"groups": groups, **given(splits=splits or None, seed=command.seed)}, Plan)
 
 
 def _dry_run(command: Dataset, images: Images) -> int:
@@ -98,14 +86,15 @@ def _dry_run(command: Dataset, images: Images) -> int:
     for attempt in images.probe():
         now = time.monotonic()
         cell, seconds = images.cells[attempt.cell].cell, now - started
-        seeds = cell.images * attempt.seeds * (1 if not attempt.reason else 2)
+        asked = cell.group.images
+        seeds = asked * attempt.seeds * (1 if not attempt.reason else 2)
         rows.append(
             {
                 "cell": cell.prompt,
-                "images": cell.images,
+                "images": asked,
                 "seeds": seeds,
                 "seconds": round(seeds / attempt.seeds * seconds, 1),
-                "megabytes": round(cell.images * 3 * attempt.width * attempt.height / 2e6, 1),
+                "megabytes": round(asked * 3 * attempt.width * attempt.height / 2e6, 1),
             }
         )
         started = now
@@ -114,8 +103,6 @@ def _dry_run(command: Dataset, images: Images) -> int:
         print(json.dumps({"cells": rows, "all": total}))
         return OK
     for row in [*rows, total]:
-        numbers = (
-            f"{row['images']} images, about {row['seeds']} seeds, {duration(row['seconds'])}, {row['megabytes']} MB"
-        )
-        print(printable(f"{row['cell']}: {numbers}"))
+        expected = f"about {row['seeds']} seeds, {duration(row['seconds'])}, {row['megabytes']} MB"
+        print(printable(f"{row['cell']}: {row['images']} images, {expected}"))
     return OK

@@ -25,8 +25,6 @@ SHOWN, COLUMNS, SIDE = 48, 8, 256
 """Images of the contact sheet, columns, and pixels of each."""
 LABELLED = 100
 """Images in the sheet for labels."""
-BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-"""Edges of the bins of P(right)."""
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
 
 
@@ -72,13 +70,10 @@ def _card(folder: Folder, samples: Sequence[Attempt]) -> Iterator[str]:
     yield "## Cells\n\n| objects | template | asked | filled | attempts | seeds drawn |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for progress in folder.cells:
-        cell = progress.cell
-        objects = counted_in_words(cell.counts) + ", not annotated" * cell.negative
+        cell, counted = progress.cell, f"{progress.images} | {progress.attempts} | {progress.seeds}"
+        objects = counted_in_words(cell.counts) + ", not annotated" * cell.group.negative
         template = cell.template.replace("|", "\\|")
-        yield f"| {objects} | {template} | {cell.images} | {progress.images} | {progress.attempts} | {progress.seeds} |"
-    yield "\n## Reliability of P(right)\n\nAll attempts, the rejected ones too, against the judge's count.\n"
-    yield "| P(right) | attempts | mean P | the judge agrees |\n| --- | --- | --- | --- |"
-    yield from _reliability(folder)
+        yield f"| {objects} | {template} | {cell.group.images} | {counted} |"
     yield (
         "\n## Again\n\n`countgen dataset --plan plan.json --out NEW` with the options of the model in `model.json` "
         f"generates the same set; `countgen reproduce` one image. It drew from the seeds {plan.seed} up to, not "
@@ -111,19 +106,6 @@ def _label_error(folder: Folder, samples: Sequence[Attempt]) -> str:
         f"before the judge's boxes were asked for. For a bound, fill in `{LABELS}`, which names {LABELLED} images at "
         "random, and give the same command again."
     )
-
-
-def _reliability(folder: Folder) -> Iterator[str]:
-    sums = [[0, 0.0, 0] for _ in BINS[1:]]
-    for attempt in folder.attempts():
-        wanted = tuple(folder.cells[attempt.cell].cell.counts.values())
-        entry = next(entry for entry, high in zip(sums, BINS[1:], strict=True) if attempt.probability <= high)
-        entry[0] += 1
-        entry[1] += attempt.probability
-        entry[2] += attempt.judge_counts == wanted
-    for low, high, (n, total, agree) in zip(BINS, BINS[1:], sums, strict=False):
-        if n:
-            yield f"| {low:g}-{high:g} | {n} | {total / n:.3f} | {agree / n:.3f} |"
 
 
 def _label_sheet(folder: Folder, samples: Sequence[Attempt]) -> str:

@@ -42,7 +42,12 @@ class Progress:
     @property
     def open(self) -> bool:
         """Whether images are missing and the budget of seeds is not spent."""
-        return self.images < self.cell.images and self.seeds < self.cell.images * self.cell.max_seeds
+        return self.lacks > 0 and self.seeds < self.cell.max_attempts
+
+    @property
+    def lacks(self) -> int:
+        """Number of missing images."""
+        return self.cell.group.images - self.images
 
     def add(self, attempt: Attempt) -> None:
         """Count an attempt, which follows the last one."""
@@ -68,11 +73,10 @@ class Folder:
         path: of the folder, which is created.
         plan: of the set.
         cells: how far each is.
-        lost: attempts whose image is missing.
 
     Raises:
         FolderInUseError: another run writes into it.
-        ValueError: it holds something else, or a set of another plan or model.
+        ValueError: it holds something else, a set of another plan or model, or lacks an image.
         OSError: it cannot be written.
     """
 
@@ -80,7 +84,6 @@ class Folder:
         self.path, self.plan, self.identity, self._keep_rejected = Path(path), plan, identity, keep_rejected
         self.cells = [Progress(cell) for cell in plan.cells()]
         self.splits = plan.split_of_images()
-        self.lost: list[Attempt] = []
 
     def __enter__(self) -> Folder:
         others = [path for path in self.path.glob("*") if path.name != LOCK and not path.match(PARTS)]
@@ -95,7 +98,9 @@ class Folder:
             for attempt in self.attempts():
                 self.cells[attempt.cell].add(attempt)
                 if attempt.image and not (self.path / attempt.image).exists():
-                    self.lost.append(attempt)
+                    raise ValueError(
+                        f"{printable(self.path / attempt.image)} is missing; put it back, or give a new folder"
+                    )
             self._file = stack.enter_context(LineFile(self.path, RECORDS))
             self._stack = stack.pop_all()
         return self
@@ -128,32 +133,18 @@ class Folder:
             image = f"rejected/{attempt.cell:04d}-{attempt.number:05d}.png"
         attempt = replace(attempt, image=image)
         if image:
-            self._save(image, outcome)
+            path = writable_path(self.path, image)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_png(outcome.image, path, outcome.recipe, overwrite=True)
         self._file.append(attempt.to_line())
         progress.add(attempt)
         return attempt
-
-    def restore(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write the image of a recorded attempt again.
-
-        Raises:
-            ValueError: the same seeds give another image here.
-        """
-        again = outcome.attempt
-        if (again.layout, again.seeds) != (attempt.layout, attempt.seeds):
-            raise ValueError(f"{attempt.image} is missing, and its seeds give another image here; give a new folder")
-        self._save(attempt.image, outcome)
 
     def write(self, name: str, data: str | bytes) -> None:
         """Write a file of the set atomically."""
         path = writable_path(self.path, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(data.encode() if isinstance(data, str) else data, path)
-
-    def _save(self, name: str, outcome: Outcome) -> None:
-        path = writable_path(self.path, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_png(outcome.image, path, outcome.recipe, overwrite=True)
 
     def _check_same(self) -> None:
         """Record plan and model in a new folder, and compare them with those of an old one."""

@@ -42,8 +42,8 @@ class Group(Document, frozen=True, kw_only=True):
         objects: count of each object class in one image: a number, or a range such as "1-10".
         templates: prompts with `{objects}` where numbers and names stand.
         images: of each cell.
-        sure: probability of a right count from which on an image is accepted; the plan's where None.
-        max_seeds: seeds drawn for an image, on average over a cell, before the cell is given up; the plan's where None.
+        sure: probability of a right count from which on an image is accepted.
+        max_seeds: seeds drawn for an image, on average over a cell, before the cell is given up.
         negative: the objects are not annotated, and no class of the other groups is to be seen.
 
     Raises:
@@ -53,8 +53,8 @@ class Group(Document, frozen=True, kw_only=True):
     objects: Annotated[dict[Name, int | str], Meta(min_length=1)]
     templates: Annotated[tuple[Name, ...], Meta(min_length=1)] = (f"a photo of {OBJECTS}",)
     images: Positive = 1
-    sure: Probability | None = None
-    max_seeds: Positive | None = None
+    sure: Probability = 0.95
+    max_seeds: Positive = 100
     negative: bool = False
 
     def __post_init__(self) -> None:
@@ -75,7 +75,6 @@ class Plan(Document, frozen=True, kw_only=True):
         groups: in the order in which they are generated.
         splits: fraction of each split; every cell is divided among them, and no two images share a seed.
         seed: the first one.
-        sure, max_seeds: of groups that give none.
 
     Raises:
         ValueError: fractions that do not sum to 1, more images than a million, or no class to annotate.
@@ -84,8 +83,6 @@ class Plan(Document, frozen=True, kw_only=True):
     groups: Annotated[tuple[Group, ...], Meta(min_length=1)]
     splits: Splits = field(default_factory={"train": 0.8, "val": 0.2}.copy)
     seed: Annotated[int, Meta(ge=0, lt=MAX_SEED)] = 0
-    sure: Probability = 0.95
-    max_seeds: Positive = 100
 
     def __post_init__(self) -> None:
         if abs(sum(self.splits.values()) - 1) > 1e-6:
@@ -107,17 +104,17 @@ class Plan(Document, frozen=True, kw_only=True):
     @property
     def number_of_images(self) -> int:
         """Number of images asked for."""
-        return sum(cell.images for cell in self.cells())
+        return sum(cell.group.images for cell in self.cells())
 
     @property
     def next_seed(self) -> int:
         """First seed from which on another plan shares none with this one."""
-        attempts = sum(cell.images * cell.max_seeds for cell in self.cells())
+        attempts = sum(cell.max_attempts for cell in self.cells())
         return self.seed + -(-attempts // SEED_STRIDE) * SEED_STRIDE * self._most_seeds
 
     @property
     def _most_seeds(self) -> int:
-        return max(group.max_seeds or self.max_seeds for group in self.groups)
+        return max(group.max_seeds for group in self.groups)
 
     def seed_of(self, attempt: int) -> int:
         """Return the first seed of an attempt.
@@ -136,20 +133,10 @@ class Plan(Document, frozen=True, kw_only=True):
                 [Target(singular(name), n) for n in counts_of(name, count)] for name, count in group.objects.items()
             ]
             for template, targets in product(group.templates, list(product(*counts))):
-                images, max_seeds = group.images, group.max_seeds or self.max_seeds
-                yield Cell(
-                    index=index,
-                    targets=targets,
-                    template=template,
-                    images=images,
-                    sure=group.sure or self.sure,
-                    max_seeds=max_seeds,
-                    negative=group.negative,
-                    first_image=first_image,
-                    first_attempt=first_attempt,
-                )
-                index, first_image = index + 1, first_image + images
-                first_attempt += images * max_seeds
+                cell = Cell(index, group, template, targets, first_image, first_attempt)
+                yield cell
+                index, first_image = index + 1, first_image + group.images
+                first_attempt += cell.max_attempts
 
     def split_of_images(self) -> list[str]:
         """Return the split of each image by its number.
@@ -164,26 +151,29 @@ class Plan(Document, frozen=True, kw_only=True):
         return splits
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Cell:
     """Images of the same objects, counts and template.
 
     Attributes:
         index: 0, 1, ... in the plan.
+        group: of the plan.
+        template: one of the group's.
         targets: objects and their counts.
-        template, images, sure, max_seeds, negative: as of `Group`.
         first_image, first_attempt: numbers of its first image and of its first attempt in the whole plan.
     """
 
     index: int
-    targets: tuple[Target, ...]
+    group: Group
     template: str
-    images: int
-    sure: float
-    max_seeds: int
-    negative: bool
+    targets: tuple[Target, ...]
     first_image: int
     first_attempt: int
+
+    @property
+    def max_attempts(self) -> int:
+        """Most attempts, each of which draws at least one seed."""
+        return self.group.images * self.group.max_seeds
 
     @property
     def counts(self) -> dict[str, int]:
@@ -193,10 +183,8 @@ class Cell:
     @property
     def prompt(self) -> str:
         """The template with numbers in words: "a photo of three apples and two cats"."""
-        phrases = [f"{number_word(count)} {counted(name, count)}" for name, count in self.counts.items()]
-        return self.template.replace(
-            OBJECTS, " and ".join([", ".join(phrases[:-1])] * (len(phrases) > 1) + phrases[-1:])
-        )
+        *others, last = (f"{number_word(count)} {counted(name, count)}" for name, count in self.counts.items())
+        return self.template.replace(OBJECTS, f"{', '.join(others)} and {last}" if others else last)
 
 
 def counts_of(name: str, count: int | str) -> range:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from countgen.datasets import coco, imagefolder, yolo
+from countgen.datasets.annotations import write_annotations
 from countgen.datasets.card import write_card
 from countgen.datasets.folder import Folder, Progress
 from countgen.datasets.plan import Plan
@@ -17,8 +17,6 @@ from countgen.datasets.processes import Work, executor
 from countgen.datasets.sampler import Attempt, Loader, Outcome
 from countgen.errors import StoppedError
 from countgen.models import Models
-
-WRITERS = (coco.write, yolo.write, imagefolder.write, write_card)
 
 
 class Dataset:
@@ -47,20 +45,17 @@ class Dataset:
     @property
     def short(self) -> list[Progress]:
         """Cells that lack images after the run."""
-        return [progress for progress in self.cells if progress.images < progress.cell.images]
+        return [progress for progress in self.cells if progress.lacks]
 
     def __iter__(self) -> Iterator[Attempt]:
         with _ending(self._executor), self._folder as folder:
-            for attempt in folder.lost:
-                work = self._executor.submit(self._work("attempt"), folder.cells[attempt.cell].cell, attempt.number)
-                folder.restore(attempt, work.result())
             for outcome in outcomes(folder.cells, self._executor, self._work("attempt"), self._workers):
                 attempt = folder.keep(outcome)
                 if not attempt.reason:
                     yield attempt
             samples = folder.samples()
-            for write in WRITERS:
-                write(folder, samples)
+            write_annotations(folder, samples)
+            write_card(folder, samples)
 
     def probe(self) -> Iterator[Attempt]:
         """Yield one attempt of each cell, which is not kept."""
@@ -102,7 +97,7 @@ def outcomes(cells: list[Progress], used: Executor, attempt: Work, workers: int)
         begun = Counter(pending.values()) + Counter(cell for cell, _ in finished)
         # One attempt of each of the first open cells, then further ones of these.
         first = islice((progress for progress in cells if progress.open), workers)
-        wanted = [(n, p) for p in first for n in range(begun[p.cell.index], min(workers, p.cell.images - p.images))]
+        wanted = [(n, p) for p in first for n in range(begun[p.cell.index], min(workers, p.lacks))]
         for n, progress in sorted(wanted, key=lambda pair: pair[0])[: workers - len(pending)]:
             pending[used.submit(attempt, progress.cell, progress.attempts + n)] = progress.cell.index
         if not pending:
@@ -135,11 +130,9 @@ def dataset(
         ValueError: bad input.
         FolderInUseError: another run writes into the folder.
     """
-    if isinstance(models, Models):
-        if workers > 1:
-            raise ValueError(
-                "several workers load models of their own: give a function such as partial(countgen.load, 'miniature')"
-            )
-        given = models
-        return Dataset(plan, lambda: given, folder, workers=workers, keep_rejected=keep_rejected)
-    return Dataset(plan, models, folder, workers=workers, keep_rejected=keep_rejected)
+    if isinstance(models, Models) and workers > 1:
+        raise ValueError(
+            "several workers load models of their own: give a function such as partial(countgen.load, 'miniature')"
+        )
+    load = (lambda: models) if isinstance(models, Models) else models
+    return Dataset(plan, load, folder, workers=workers, keep_rejected=keep_rejected)

@@ -115,9 +115,9 @@ class Sampler:
             targets=cell.targets,
             method="search",
             seed=seed,
-            sure=cell.sure,
+            sure=cell.group.sure,
             worth=math.inf,  # an image that is not confirmed is worth nothing here
-            max_evaluations=cell.max_seeds,
+            max_evaluations=cell.group.max_seeds,
             deterministic=True,
         )
         image = to_pil(result.image)
@@ -126,7 +126,7 @@ class Sampler:
             detections = [detector.detect(image, self.names)[0] for detector in (self.critic, self.judge)]
         reason, boxes = "", list[Box]()
         if not result.confirmed:
-            reason = f"P(right) {result.probability:.2f} is below {cell.sure:g} after {result.evaluations} seeds"
+            reason = f"P(right) {result.probability:.2f} is below {cell.group.sure:g} after {result.evaluations} seeds"
         for detector, by_class in zip(("critic", "judge"), detections, strict=True):
             counts = {name: len(of_class) for name, of_class in zip(self.names, by_class, strict=True)}
             others = set(self.plan.classes) - set(cell.counts)
@@ -147,7 +147,7 @@ class Sampler:
             probability=round(result.probability, 4),
             judge_counts=result.judge_counts,
             reason=reason,
-            boxes=() if reason or cell.negative else tuple(boxes),
+            boxes=() if reason or cell.group.negative else tuple(boxes),
             layout=str(phash(image)),
             width=image.width,
             height=image.height,

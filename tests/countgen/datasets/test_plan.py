@@ -31,9 +31,9 @@ def test_cells_are_all_combinations_of_counts_and_templates(tmp_path: Path) -> N
         "a photo of one ball",
     ]
     assert read.classes == ("apple", "cat")
-    assert [(cell.images, cell.sure, cell.max_seeds, cell.negative) for cell in cells[3:]] == [
-        (5, 0.95, 100, False),
-        (1, 0.9, 7, True),
+    assert [(cell.group.images, cell.group.sure, cell.group.max_seeds) for cell in cells[3:]] == [
+        (5, 0.95, 100),
+        (1, 0.9, 7),
     ]
     assert [cell.first_image for cell in cells] == [0, 5, 10, 15, 20]
 

@@ -36,7 +36,11 @@ def test_a_stopped_run_continues_to_the_same_bytes(
     iterator.close()  # type: ignore[attr-defined]
     with (tmp_path / "set" / "records.jsonl").open("ab") as file:
         file.write(b'{"cell":0,"num')  # as a loss of power leaves it
-    (tmp_path / "set" / stopped[1].image).unlink()
+    image = tmp_path / "set" / stopped[1].image
+    image.rename(tmp_path / "taken away")
+    with pytest.raises(ValueError, match=f"{image.name} is missing; put it back"):
+        list(dataset(PLAN, light_models, tmp_path / "set"))
+    (tmp_path / "taken away").rename(image)
     assert len(list(dataset(PLAN, light_models, tmp_path / "set"))) == PLAN.number_of_images - 4
     assert content(tmp_path / "set") == content(finished)
     assert (tmp_path / "set" / "records.jsonl").read_bytes() == (finished / "records.jsonl").read_bytes()
