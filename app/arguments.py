@@ -228,11 +228,10 @@ class Dataset(Model, Detectors):
 class Export(Group, panel="Export"):
     """Formats of published benchmarks."""
 
-    export: Literal["geneval", "geneval-results", "geneval2"] | None = Option(
-        None, help="write the images, or what a judge counts, for the tools of GenEval or GenEval 2 to --out"
+    export: Literal["geneval", "geneval2"] | None = Option(
+        None, help="write the images for the tools of GenEval or GenEval 2 to --out"
     )
     method: str | None = option(None, "NAME", "whose images --export writes, if the run has several")
-    judge: str | None = option(None, "NAME", "whose counts --export writes", "the run's first")
 
 
 class Report(Json, Export):

@@ -41,7 +41,7 @@ def _export(command: Report, run: ReportedRun) -> None:
     if command.export == "geneval":
         for warning in geneval_limits(run.records):
             print(fitted(warning), file=sys.stderr)
-    images = export(run, command.export, command.out, method=command.method, judge=command.judge)
+    images = export(run, command.export, command.out, command.method)
     print(json.dumps({"images": images}) if command.json else fitted(f"{images} images are in {command.out}"))
 
 

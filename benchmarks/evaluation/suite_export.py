@@ -1,7 +1,6 @@
 """Write a run in the formats of published benchmarks: `countgen report RUN --export FORMAT --out PATH`.
 
 - `geneval`: a folder in GenEval's layout, for its own `evaluate_images.py`: a prompt's metadata and its samples.
-- `geneval-results`: its `results.jsonl` with the counts of a judge of the run, for its own `summary_scores.py`.
 - `geneval2`: GenEval 2's JSON object of prompts and image paths, for its own `evaluation.py`.
 """
 
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from countgen.benchmarks.evaluation.metrics import by_arm, counts, grouped, is_right
+from countgen.benchmarks.evaluation.metrics import by_arm, grouped
 from countgen.benchmarks.evaluation.records import Record
 from countgen.benchmarks.evaluation.report.reported_run import ReportedRun
 from countgen.benchmarks.evaluation.suites.readers import GENEVAL_NAMES
@@ -65,33 +64,7 @@ def write_geneval(run: ReportedRun, records: Sequence[Record], folder: Path) -> 
     return len(records)
 
 
-def geneval_results(run: ReportedRun, records: Sequence[Record], judge: str) -> Iterator[dict[str, Any]]:
-    """Yield GenEval's result of each image, by a judge of the run; a count is correct if it is exactly the target.
-
-    GenEval's rule, at least N and not N + 1, is the same. Its detector is another one (Mask2Former, probability 0.9).
-    """
-    for record in records:
-        counted = counts(record, judge) or ()
-        asked = [(target.object_name, target.target_count) for target in record.targets]
-        wrong = [
-            f"expected {name}{'>=' if seen < wanted else '<'}{wanted if seen < wanted else wanted + 1}, found {seen}"
-            for (name, wanted), seen in zip(asked, counted, strict=False)
-            if seen != wanted
-        ]
-        yield {
-            "filename": str(run.image_path(record)),
-            "tag": "counting",
-            "prompt": record.prompt,
-            "correct": is_right(record, judge),
-            "reason": "\n".join(wrong) if counted else "no answer",
-            "metadata": json.dumps(metadata(record)),
-            "details": "{}",
-        }
-
-
-def export(
-    run: ReportedRun, export_format: str, out: Path, *, method: str | None = None, judge: str | None = None
-) -> int:
+def export(run: ReportedRun, export_format: str, out: Path, method: str | None = None) -> int:
     """Write a run in a published benchmark's format, and return the number of images in it.
 
     Args:
@@ -99,27 +72,18 @@ def export(
         export_format: see this module's docstring.
         out: a new folder for "geneval", otherwise a file.
         method: whose images are written; needed if the run has several.
-        judge: whose counts are written; the run's first by default.
 
     Raises:
-        ValueError: no such method or judge, no image, or an output folder that is not empty.
+        ValueError: no such method, no image, or an output folder that is not empty.
         OSError: a file cannot be written.
     """
     records = _chosen(run, method)
-    judge = judge or records[0].judges[0]
-    if not any(judge in record.judges for record in records):
-        raise ValueError(f"{run.name} has no judge {judge!r}; it has {', '.join(records[0].judges)}")
     if export_format == "geneval":
         return write_geneval(run, records, out)
-    if export_format == "geneval2":
-        ordered = sorted(records, key=lambda record: record.seed, reverse=True)  # of several images the lowest seed's
-        results: Any = {record.prompt: str(run.image_path(record)) for record in ordered}
-        text = json.dumps(results, indent=1)
-    else:
-        results = [json.dumps(result) + "\n" for result in geneval_results(run, records, judge)]
-        text = "".join(results)
-    write_atomically(text.encode(), out)
-    return len(results)
+    ordered = sorted(records, key=lambda record: record.seed, reverse=True)  # of several images the lowest seed's
+    paths = {record.prompt: str(run.image_path(record)) for record in ordered}
+    write_atomically(json.dumps(paths, indent=1).encode(), out)
+    return len(paths)
 
 
 def _chosen(reported: ReportedRun, method: str | None) -> list[Record]:

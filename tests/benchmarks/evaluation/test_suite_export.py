@@ -52,18 +52,6 @@ def test_what_geneval_cannot_find_right_is_told(tmp_path: Path, capsys: pytest.C
     assert told.endswith("keeps 16 boxes of a class: it finds every image with a target of 17, 25 wrong")
 
 
-def test_genevals_results_say_what_its_summary_reads(run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "results.jsonl"
-    assert main(["report", str(run), "--export", "geneval-results", "--method", "plain", "--out", str(out)]) == 0
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["correct"] for row in rows] == [False, False, True, True]
-    assert rows[0]["reason"] == "expected apple<3, found 3"
-    assert len({(row["tag"], row["metadata"]) for row in rows}) == 2
-    words = ["--export", "geneval-results", "--method", "plain", "--judge", "counter", "--out", str(out)]
-    assert main(["report", str(run), *words]) == 0
-    assert all(json.loads(line)["correct"] for line in out.read_text().splitlines())
-
-
 def test_geneval_2_gets_the_path_of_each_prompts_image(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "paths.json"
     assert main(["report", str(run), "--export", "geneval2", "--method", "plain", "--out", str(out)]) == 0
