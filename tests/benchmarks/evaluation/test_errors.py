@@ -26,7 +26,6 @@ ERRORS = [
     ("report made --baseline magic", "no method 'magic'"),
     ("report empty", "no records yet"),
     ("report made --out table.tex", "--out takes FILE.html or a FOLDER, got table.tex; --tables prints csv, latex"),
-    ("report made --calibration made", "no labelled images, right and wrong ones, that detector counted"),
     ("report made judged", "share no case"),
     ("report made --export geneval", "--out PATH"),
     ("report made --export geneval --out new", "several methods; give --method, one of plain, auto"),
