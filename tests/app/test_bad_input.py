@@ -9,7 +9,6 @@ import torch
 
 from countgen.app.cli import main
 from countgen.images import save_png
-from countgen.number_slider.calibration import FOLDER as CALIBRATIONS
 from tests.app.conftest import ASSETS, BUS, ErrorOf, Images
 
 PASSWORD = "COUNTGEN_DEMO_AUTH, or --auth"
@@ -99,9 +98,8 @@ WITH_A_MODEL = {
     "edit {image}": {"cat=301": "at most 300 objects", "dog=3": "generated with cat=5"},
     "calibrate": {"--object unicorn": "unicorn"},
     "tokens learn": {
-        "25 --object apple": "reaches counts from 13 to 16",
-        "14 --object apple --patience 2": "leave out --patience",
-        "14 --object apple --calibration {shipped}/miniature-pixart.json": "the model here is miniature",
+        "7 --object unicorn": "unicorn",
+        "16 --object apple --num-vectors 4": "give num_vectors=5",
     },
 }
 
@@ -114,7 +112,6 @@ def check(table: dict[str, dict[str, str]], error_of: ErrorOf, subtests: pytest.
         "image": shlex.quote(str(image)),
         "bus": shlex.quote(BUS),
         "assets": shlex.quote(str(ASSETS)),
-        "shipped": CALIBRATIONS,
     }
     for beginning, rows in table.items():
         for words, help_given in rows.items():

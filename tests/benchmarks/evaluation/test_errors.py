@@ -30,7 +30,6 @@ ERRORS = [
     ("report made --export geneval", "--out PATH"),
     ("report made --export geneval --out new", "several methods; give --method, one of plain, auto"),
     ("report made --export geneval --out new --method noise", "the run has no method 'noise'"),
-    ("report made --export geneval --out new --method plain --judge nobody", "has no judge 'nobody'"),
     ("report made --export geneval --out made --method plain", "is not empty; give a new folder"),
     ("label made --out new.csv", "--labeller NAME"),
     ("label empty --out new.csv --labeller a", "has no image to count"),
