@@ -40,7 +40,8 @@ def test_the_wheel_works_beside_a_users_own_app_critics_and_benchmarks(tmp_path:
     twice = [name for name, data in content.items() if data and list(content.values()).count(data) > 1]
     assert all("/mini-sdxl-turbo/tokenizer" in name for name in twice)  # a stock folder has both of its tokenizers
 
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)  # as pip installs it
     (project / "benchmarks").mkdir(parents=True)
     for name in ("app.py", "critics.py", "benchmarks/__init__.py"):
         (project / name).write_text('OWNER = "user"\n')

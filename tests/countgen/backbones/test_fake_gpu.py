@@ -55,8 +55,14 @@ FULL: dict[str, dict[str, dict[str, Any]]] = {
 """The published widths by preset and component, where they are not the defaults of the component's class."""
 
 
-@pytest.mark.parametrize("name", [*FULL, "sdxl-turbo", "sd-turbo", "pixart-dmd"])
-@pytest.mark.parametrize(("dtype", "guidance"), [(torch.float16, 0.0), (torch.bfloat16, 4.0)])
+# With guidance everything is computed that is computed without it.
+@pytest.mark.parametrize(
+    ("name", "dtype", "guidance"),
+    [
+        *((name, torch.bfloat16, 4.0) for name in (*FULL, "sdxl-turbo", "sd-turbo", "pixart-dmd")),
+        *((name, torch.float16, 0.0) for name in ("sd-3-medium", "sana-sprint-1.6b", "sd-turbo", "pixart-dmd")),
+    ],
+)
 def test_everything_is_computed_on_the_gpu_in_the_dtype_of_the_backbone(
     name: str, dtype: torch.dtype, guidance: float
 ) -> None:

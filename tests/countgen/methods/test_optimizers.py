@@ -1,6 +1,7 @@
 """Search, noise and auto: what they yield, where they stop, and that gradients do their part."""
 
 import math
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -91,7 +92,7 @@ def test_the_network_starts_with_the_weighted_mean_of_the_noise_and_the_modified
 
 @pytest.mark.parametrize(("settings", "start"), STARTS)
 def test_refine_moves_a_batch_as_it_moves_singles(models, problem, settings, start):
-    seeds = [21, 22]
+    settings, seeds = replace(settings, num_optimization_steps=3), [21, 22]
     latents = models.backbone.initial_latents(seeds)
     together = list(refine(problem(15), latents, seeds, Budget(), settings, start))
     alone = [list(refine(problem(15), latents[k : k + 1], [seeds[k]], Budget(), settings, start)) for k in range(2)]
