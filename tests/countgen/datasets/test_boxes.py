@@ -32,5 +32,7 @@ def test_boxes_are_matched_one_to_one_in_any_order() -> None:
 
 def test_no_set_of_boxes_without_agreement() -> None:
     assert agreed_boxes(detections((0, 0, 10, 10)), detections(), 50, 50) is None
-    assert agreed_boxes(detections((0, 0, 10, 10)), detections((6, 0, 16, 10)), 50, 50) is None
+    # IoU 0.493 and 0.504
+    assert agreed_boxes(detections((0, 0, 10, 10)), detections((3.4, 0, 13.4, 10)), 50, 50) is None
+    assert agreed_boxes(detections((0, 0, 10, 10)), detections((3.3, 0, 13.3, 10)), 50, 50) is not None
     assert agreed_boxes(detections(), detections(), 50, 50) == ()
