@@ -9,6 +9,7 @@ from typing import Any
 from countgen.benchmarks.evaluation.metrics import Preservation, Scores
 from countgen.benchmarks.evaluation.reliability import BINS, FEW, GROUPS, Reliability
 from countgen.benchmarks.evaluation.report.findings import AXES, MethodFindings, Section, Versus
+from countgen.benchmarks.evaluation.report.geckonum import human_table
 from countgen.benchmarks.evaluation.report.judge_tables import (
     agreement_tables,
     calibration_tables,
@@ -36,10 +37,12 @@ NUMERACY = "numeracy"
 def tables(section: Section) -> list[Table]:
     """Return all tables of one backbone and suite."""
     by_count = [method.counts for method in section.methods]
+    counts = sorted({*chain(*by_count)})
     return [
         _judged(section, section.judges[0]),
         _by_group(section, "Right by level, %", LEVELS, [method.levels for method in section.methods]),
-        _by_group(section, "Right by number of objects, %", sorted({*chain(*by_count)}), by_count),
+        _by_group(section, "Right by number of objects, %", counts, by_count),
+        *human_table(counts),
         _cost(section),
         *(_stopped(section, axis) for axis in AXES),
         *(_versus(section, judge, versus) for judge, versus in section.versus.items()),

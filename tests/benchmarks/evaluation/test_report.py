@@ -68,6 +68,11 @@ def test_rows_that_only_some_runs_have(reported: Callable[..., str]) -> None:
     assert re.search(r"right and the same image, % +- +50\n", reported(edited, "--all"))
     cut = [record(method, seed, truncated=seed < wide) for method, wide in (("a", 2), ("b", 0)) for seed in range(4)]
     assert re.search(r"prompts cut +2 +0\n", reported(cut, "--all"))
+    people = reported([record(asked=4)], "--all")
+    assert re.search(r"\n4 +43 \[39, 47\] +27 \[24, 32\]", people), (
+        "GeckoNum's people found 215 of 500 of DALL-E 3's right"
+    )
+    assert "right by people" not in reported([record(asked=13)], "--all")
     steered = reported([record("auto", seed, critics=("critic", "counter")) for seed in range(3)], "--all")
     assert f"counter {MARK}" in steered
     assert "judged by detector\n" in steered
