@@ -78,7 +78,7 @@ def save_png(
         The path written.
 
     Raises:
-        RecipeError: the recipe is no JSON or too long.
+        RecipeError: the recipe cannot be stored as JSON, or is too long.
         ImageWriteError: the disk is full, or the folder is missing or not writable.
     """
     path = Path(path)
@@ -125,7 +125,7 @@ def read_recipe(path: str | Path | BinaryIO) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        RecipeError: no PNG, one without a recipe, or a recipe that is too long or no JSON object.
+        RecipeError: not a PNG, a PNG without a recipe, or a recipe that is too long or not a JSON object.
     """
     name = printable(path) if isinstance(path, str | Path) else "the file"
     try:

@@ -15,10 +15,10 @@ from countgen.prompts.reader import Reader
 def read(
     prompt: str | Prompt, known_names: Sequence[str] | None = None, targets: tuple[Target, ...] | None = None
 ) -> Prompt:
-    """Read a prompt once: everything that needs more of it than its text takes what this returns.
+    """Return the `Prompt` of a text: its targets, and where the text states them.
 
     Args:
-        prompt: up to 500 characters; one that is read already is returned as it is.
+        prompt: a text of up to 500 characters; a `Prompt` is returned as it is.
         known_names: as `parse` takes them.
         targets: to count in place of those of the text, which may then be any text.
 

@@ -68,7 +68,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt that is read once; `countgen.prompts.read` fills in the targets.
+    """A prompt's text and targets; `countgen.prompts.read` makes one, and everything else takes it.
 
     Attributes:
         given: as the user wrote it, at most 500 characters.
