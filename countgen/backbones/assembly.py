@@ -18,7 +18,7 @@ from countgen.backbones.model_files import public_name, readable
 from countgen.backbones.pipeline_features import check_features, unwrapped
 from countgen.backbones.registry import check_fields, module_of, presets
 from countgen.backbones.sampling import sampling
-from countgen.backbones.sources import Source, family_of, find_source, generic_preset, of_family
+from countgen.backbones.sources import ANY_PIPELINE, Source, family_of, find_source, generic_preset, of_family
 from countgen.backbones.trial import check_sampling
 from countgen.files.hub import check_answers
 from countgen.plugins import check_name
@@ -75,8 +75,9 @@ def load(
     if download and not Path(repository).exists() and not loading.cached_weights(source.preset):
         check_answers(f"all of {repository}", repository, source.preset.revision)
     tiny_vae = loading.load_tiny_vae(source.preset, dtype, download=download) if draft else None
-    with readable(f"{repository} cannot be loaded as a {module.PIPELINE}"):
-        pipeline = loading.load_pipeline(module.PIPELINE, source.preset, dtype, download=download)
+    class_name = source.class_name or module.PIPELINE
+    with readable(f"{repository} cannot be loaded as a {class_name}"):
+        pipeline = loading.load_pipeline(class_name, source.preset, dtype, download=download)
     add_loras(pipeline, loras, download=download)
     _, usual = presets().get(source.name, (None, None))
     if usual is None or usual.repository != repository:
@@ -89,7 +90,7 @@ def load(
         if memory == "low":
             backbone.save_memory()
         retry_with_low_memory(backbone, lambda: backbone.move_to(device))
-    if usual is None or source.preset.scheduler != usual.scheduler:
+    if not backbone.seeds_only and (usual is None or source.preset.scheduler != usual.scheduler):
         check_sampling(backbone)
     return backbone
 
@@ -114,20 +115,23 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
         check_name("option of a loaded pipeline", field, OF_A_PIPELINE)
     check_fields(changes)
     family = family_of(type(pipeline).__name__)
-    check_features(pipeline)
+    if family != ANY_PIPELINE:
+        check_features(pipeline)
     own = copy.copy(pipeline)
     for name, component in pipeline.components.items():
         if isinstance(component, torch.nn.Module) and unwrapped(component) is not component:
             setattr(own, name, unwrapped(component))
-    own.scheduler = copy.deepcopy(pipeline.scheduler)
+    scheduler = copy.deepcopy(getattr(pipeline, "scheduler", None))
+    if scheduler is not None:
+        own.scheduler = scheduler
     _widen_vae(own)
-    denoiser = own.unet if hasattr(own, "unet") else own.transformer
+    denoiser: Any = getattr(own, "unet", None) or getattr(own, "transformer", None)
     repository = str(own.config.get("_name_or_path") or type(pipeline).__name__)
     configs = {
         "pipeline": own.config,
-        "denoiser": denoiser.config,
-        "vae": own.vae.config,
-        "scheduler": {**own.scheduler.config, "_class_name": type(own.scheduler).__name__},
+        "denoiser": getattr(denoiser, "config", {}),
+        "vae": getattr(getattr(own, "vae", None), "config", {}),
+        "scheduler": {**getattr(scheduler, "config", {}), "_class_name": type(scheduler).__name__},
     }
     name = public_name(repository)
     usual, chosen = sampling(type(pipeline).__name__, configs, (repository, name), of_family(family))
@@ -139,7 +143,7 @@ def from_pipeline(pipeline: Any, *, draft: bool = False, memory: str = "fast", *
     backbone.chosen = chosen
     if memory == "low":
         backbone.save_memory()
-    if preset.scheduler is not None:
+    if preset.scheduler is not None and not backbone.seeds_only:
         check_sampling(backbone)
     return backbone
 
@@ -149,7 +153,7 @@ def _widen_vae(pipeline: Any) -> None:
 
     The stock pipeline widens the weights for the decoding and rounds them again; with a gradient they must stay.
     """
-    vae = pipeline.vae
+    vae: Any = getattr(pipeline, "vae", None)
     if (
         type(pipeline).__name__ == "StableDiffusionXLPipeline"
         and vae.dtype == torch.float16

@@ -26,10 +26,10 @@ def sampling(
         class_name: of a diffusers pipeline.
         configs: of the "pipeline", the "denoiser", the "vae" and the "scheduler".
         known_as: names of the repository.
-        presets: of the family.
+        presets: of the family; empty for classes without one, whose own defaults are taken.
     """
     values: dict[str, Any] = dict.fromkeys(("height", "width"), _side(configs))
-    few = _few_steps(class_name, configs, known_as)
+    few = _few_steps(class_name, configs, known_as) if presets else None
     for name, preset in presets.items():
         own = preset.repository in known_as and preset.denoiser is None
         if own and (few is None or preset.num_inference_steps <= FEW_STEPS):
@@ -40,7 +40,9 @@ def sampling(
     import diffusers
 
     stock = inspect.signature(getattr(diffusers, class_name).__call__).parameters
-    values |= {name: stock[name].default for name in ("num_inference_steps", "guidance_scale")}
+    usual = {"num_inference_steps": 50, "guidance_scale": 0.0, **({} if presets else values)}
+    for name, otherwise in usual.items():  # where a pipeline has none, or finds it out by itself
+        values[name] = (stock[name].default if name in stock else None) or otherwise
     return values, f"the defaults of {class_name}"
 
 
@@ -48,7 +50,7 @@ def _few_steps(class_name: str, configs: Mapping[str, Mapping[str, Any]], known_
     """Say why a checkpoint is made for few steps without guidance; None where nothing says so."""
     if class_name == "SanaSprintPipeline":  # its stock defaults are for few steps
         return None
-    scheduler = configs["scheduler"]
+    scheduler = configs.get("scheduler", {})
     kind = str(scheduler.get("_class_name"))
     if kind in _FEW_STEP_SCHEDULERS:
         return f"few steps, because its scheduler is {kind}"
@@ -66,7 +68,7 @@ def _few_steps(class_name: str, configs: Mapping[str, Mapping[str, Any]], known_
 
 def _side(configs: Mapping[str, Mapping[str, Any]]) -> int:
     """Return the height and width that the stock pipeline has by default."""
-    vae = configs["vae"]
+    vae = configs.get("vae", {})
     blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or (0,) * 4
-    size = configs["denoiser"].get("sample_size") or 128
+    size = configs.get("denoiser", {}).get("sample_size") or 128
     return int(max(size) if isinstance(size, list | tuple) else size) * 2 ** (len(blocks) - 1)

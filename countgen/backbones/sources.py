@@ -23,6 +23,8 @@ PIPELINES = {"PixArtSigmaPipeline": "pixart"}
 """Classes that a family reads besides its own."""
 SERVER = "endpoint:"
 """How the name of a model behind a server begins, see `countgen.backbones.endpoint`."""
+ANY_PIPELINE = "any_pipeline"
+"""Family of all other classes that make an image of a prompt, see `countgen.backbones.any_pipeline`."""
 UNKNOWN_LICENCE = "not known here; see the model's own page"
 _SINGLE_FILE_FAMILIES = {
     "v1": "stable_diffusion",
@@ -49,23 +51,27 @@ class Source:
         name: what records call it.
         preset: how it is read and sampled.
         chosen: where steps and guidance come from, for the user.
+        class_name: of the pipeline; the family's own where empty.
     """
 
     family: str
     name: str
     preset: Preset
     chosen: str
+    class_name: str = ""
 
 
 def family_of(class_name: str) -> str:
-    """Return the family that reads a pipeline class.
+    """Return the family that reads a pipeline class, `ANY_PIPELINE` for one that is used by its seeds alone.
 
     Raises:
-        ValueError: none does; the message names those that are read.
+        ValueError: it takes more than a prompt; the message names those that are read.
     """
     known = {module_of(family).PIPELINE: family for family in {family for family, _ in presets().values()}} | PIPELINES
     if class_name in known:
         return known[class_name]
+    if module_of(ANY_PIPELINE).generates_from_a_prompt(class_name):
+        return ANY_PIPELINE
     base = next((name for name in sorted(known, key=len, reverse=True) if class_name.startswith(name[:-8])), None)
     advice = f"; {base}.from_pipe(pipe) makes a supported one of the same weights" if base else ""
     raise ValueError(f"{class_name} is not supported; supported are {', '.join(sorted(known))}{advice}")
@@ -113,15 +119,18 @@ def find_source(
     check_model_folder(folder)
     part = "unet" if (folder / "unet").is_dir() else "transformer"
     with readable(f"the configuration of {name} cannot be read"):
-        configs = {
-            "pipeline": read_json(folder / "model_index.json"),
-            "denoiser": read_json(folder / part / "config.json"),
-            "vae": read_json(folder / "vae" / "config.json"),
-            "scheduler": read_json(folder / "scheduler" / "scheduler_config.json"),
+        paths = {
+            "pipeline": folder / "model_index.json",
+            "denoiser": folder / part / "config.json",
+            "vae": folder / "vae" / "config.json",
+            "scheduler": folder / "scheduler" / "scheduler_config.json",
         }
+        if family == ANY_PIPELINE:
+            paths = {part: path for part, path in paths.items() if path.exists()}
+        configs = {part: read_json(path) for part, path in paths.items()}
         usual, chosen = sampling(class_name, configs, known_as=(name, public_name(name)), presets=of_family(family))
     preset = replace(generic_preset(family, class_name, name, usual), **{"variant": _only_variant(folder), **changes})
-    return Source(family, public_name(name), preset, chosen)
+    return Source(family, public_name(name), preset, chosen, class_name if family == ANY_PIPELINE else "")
 
 
 def _is_repository_of(preset: Preset, name: str) -> bool:
@@ -156,7 +165,7 @@ def generic_preset(family: str, class_name: str, repository: str, values: Mappin
     return Preset(
         repository=repository,
         licence=UNKNOWN_LICENCE,
-        dtype=next(iter(known)).dtype,
+        dtype=next((preset.dtype for preset in known), torch.bfloat16),
         tiny_vae=tiny.pop() if len(tiny) == 1 else None,
         max_sequence_length=300 if class_name == "PixArtSigmaPipeline" else None,
         **values,

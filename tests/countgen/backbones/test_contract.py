@@ -92,7 +92,8 @@ def test_saturated_pixels_pass_a_gradient() -> None:
 
 
 def test_every_family_has_a_tiny_pipeline_and_presets() -> None:
-    assert {pipeline.split()[0] for pipeline, *_ in CASES.values()} == set(backbones.families()) - {"endpoint"}
+    tested = {pipeline.split()[0] for pipeline, *_ in CASES.values()}
+    assert tested | {"endpoint", "any_pipeline"} == set(backbones.families())
     assert all(preset.licence for name in backbones.families() for preset in module_of(name).PRESETS.values())
 
 
