@@ -26,6 +26,7 @@ from countgen.app.options import (
     Loading,
     Loras,
     Model,
+    NamedModel,
     NegativePrompt,
     Output,
     Sampling,
@@ -286,6 +287,23 @@ class Demo(Command, Detectors, Loading, panel="Options"):
     model: list[str] | None = option(
         None, MODEL_NAMES, "a model that visitors may choose; repeatable", "the embedded ones"
     )
+
+
+class Serve(NamedModel, Detectors, CalibrationFile):
+    """Serve OpenAI's images interface in front of a model: POST /v1/images/generations.
+
+    A prompt that counts objects is steered until the count is confirmed, any other one gets one plain image. Only this
+    machine can reach it by default; --host changes that and needs a key in COUNTGEN_SERVE_KEY.
+    """
+
+    host: str = option(LOOPBACK, "ADDRESS", "the address to listen on; others need COUNTGEN_SERVE_KEY")
+    port: int = bounded(8000, "the port", most=65535)
+    queue: int = bounded(64, "requests that wait or run; more are answered with 429")
+    sure: float = bounded(
+        methods.DEFAULT_SURE, "probability of a right count, if a request names none", least=0, most=1, metavar="P"
+    )
+    max_seconds: float = bounded(60.0, "time limit of each image", metavar="S")
+    max_evaluations: int = bounded(100, "limit of model evaluations of each image, which a request may lower")
 
 
 class Doctor(Json, Trust, Device):

@@ -31,6 +31,7 @@ COMMANDS = {
     "report": ("arguments:Report", "report on an evaluation, or compare two"),
     "label": ("arguments:Label", "label the images of an evaluation by hand"),
     "demo": ("arguments:Demo", "serve a web page"),
+    "serve": ("arguments:Serve", "serve OpenAI's images interface"),
     "doctor": ("arguments:Doctor", "check the installation, or a judge"),
 }
 """Class and one line of help of each command."""

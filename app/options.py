@@ -198,7 +198,7 @@ class Sampling(Loading):
         return super().model_options | sampling
 
 
-class Model(Output, Device, Sampling):
+class NamedModel(Command, Device, Sampling):
     """The model that generates."""
 
     model: str = option(
@@ -214,6 +214,10 @@ class Model(Output, Device, Sampling):
         if self.text:
             more |= {"progress": True, "announce": announce}
         return countgen.load(self.model, objects=objects, device=device, **self.load_options, **more)
+
+
+class Model(Output, NamedModel):
+    """The model that generates, and output."""
 
 
 class NegativePrompt(Group, panel="Model"):

@@ -81,7 +81,15 @@ def save_png(
         RecipeError: the recipe cannot be stored as JSON, or is too long.
         ImageWriteError: the disk is full, or the folder is missing or not writable.
     """
-    path = Path(path)
+    path, data = Path(path), png_bytes(image, recipe)
+    try:
+        return _write(data, path, overwrite)
+    except OSError as error:
+        raise ImageWriteError(error.errno, f"cannot write {printable(path)}: {error.strerror}") from error
+
+
+def png_bytes(image: Tensor | Image.Image, recipe: Mapping[str, Any] | None = None) -> bytes:
+    """Return the PNG that `save_png` writes; arguments and RecipeError as there."""
     info = PngInfo()
     if recipe is not None:
         info.add_text(RECIPE_KEY, _encoded(recipe))
@@ -89,10 +97,7 @@ def save_png(
             info.add_text(PARAMETERS_KEY, parameters)
     file = io.BytesIO()
     (to_pil(image) if isinstance(image, Tensor) else image).save(file, format="PNG", pnginfo=info)
-    try:
-        return _write(file.getvalue(), path, overwrite)
-    except OSError as error:
-        raise ImageWriteError(error.errno, f"cannot write {printable(path)}: {error.strerror}") from error
+    return file.getvalue()
 
 
 def _write(data: bytes, path: Path, overwrite: bool) -> Path:

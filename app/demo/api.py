@@ -15,13 +15,13 @@ import gradio as gr
 
 import countgen
 from countgen.app.demo.form import GenerateForm
-from countgen.app.demo.images import png_bytes
 from countgen.app.demo.jobs import SECONDS_OF_COUNT, Jobs, errors_shown, steps_shown
 from countgen.app.demo.limits import LimitError
 from countgen.app.demo.results import by_name
 from countgen.app.demo.worker import Job
 from countgen.app.result_lines import boxes_of
 from countgen.critics import NO_ANSWER
+from countgen.images import png_bytes
 from countgen.prompts import targets_from
 
 SECONDS_BETWEEN_REPORTS = 0.5

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from countgen.critics import Critic, Detections
 from countgen.image_preservation import same_objects
-from countgen.images import save_png, to_pil
+from countgen.images import to_pil
 from countgen.prompts import Target
 
 SHOWN_SIDE = 512
@@ -63,9 +60,3 @@ def boxed(
             canvas.rectangle((*corner, text[2], text[3] + 2), fill=colour)
             canvas.text(corner, f" {number + 1} ", fill="black", font=font)
     return shown
-
-
-def png_bytes(image: Tensor, recipe: Mapping[str, Any] | None = None) -> bytes:
-    """Return the PNG of an image, with its recipe if one is given."""
-    with tempfile.TemporaryDirectory() as folder:
-        return save_png(image, Path(folder) / "image.png", recipe).read_bytes()

@@ -16,7 +16,7 @@ from PIL import Image
 
 import countgen
 from countgen.app.demo.form import RANDOM_SEED, GenerateForm, UploadedTokens, find_token, form_of
-from countgen.app.demo.images import detect, png_bytes
+from countgen.app.demo.images import detect
 from countgen.app.demo.limits import SURE, LimitError, Limits, choice
 from countgen.app.demo.results import Entry, by_name, facts_of, sentence, target_list
 from countgen.app.demo.worker import Job, Worker
@@ -26,7 +26,7 @@ from countgen.critics.vocabulary import singular
 from countgen.editing import edit_run, targets_of
 from countgen.errors import CountGenError, RecipeError
 from countgen.files.image_file import decode_image
-from countgen.images import read_recipe
+from countgen.images import png_bytes, read_recipe
 from countgen.models import Models
 from countgen.prompts import Prompt, read
 from countgen.prompts.plurals import counts_in_words
@@ -75,7 +75,8 @@ class Jobs:
     def models(self, form: GenerateForm) -> Models:
         """Return the models of a form's backbone with its sampler settings."""
         steps = self.limits.check_inference_steps(form.num_inference_steps)
-        return self.worker.models(form.backbone, steps, self.limits.check_guidance(form.guidance_scale))
+        guidance = self.limits.check_guidance(form.guidance_scale)
+        return self.worker.models(form.backbone, num_inference_steps=steps, guidance_scale=guidance)
 
     def run(self, form: GenerateForm, offset: int = 0) -> countgen.Run:
         """Return the run of one image of a checked form; `offset` is its number, counted from 0."""

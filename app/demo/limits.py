@@ -20,6 +20,10 @@ class LimitError(CountGenError, ValueError):
     """A request beyond the demo's limits; the message says what is accepted."""
 
 
+class BusyError(LimitError):
+    """A full queue."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The limits of a demo.

@@ -12,12 +12,13 @@ from PIL import Image
 
 import countgen
 from countgen.app.demo.form import GenerateForm
-from countgen.app.demo.images import boxed, png_bytes, unchanged
+from countgen.app.demo.images import boxed, unchanged
 from countgen.app.demo.worker import Job
 from countgen.app.file_names import slug
 from countgen.critics import NO_ANSWER, Detections
 from countgen.editing import targets_of
 from countgen.files.image_file import decode_image
+from countgen.images import png_bytes
 from countgen.methods.step import Step
 from countgen.prompts import OVERRIDE, Target
 from countgen.prompts.plurals import counts_in_words, differences_in_words

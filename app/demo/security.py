@@ -5,10 +5,8 @@ Gradio by itself fetches addresses and opens paths that stand in a request.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
-import math
 import os
 import re
 import shutil
@@ -26,6 +24,8 @@ from gradio.components.api_component import Api
 from gradio.routes import App
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+from countgen.app.request_guard import body_refusal, is_foreign, pass_on
 
 MAX_FILE_BYTES = 10 * 2**20
 _MAX_BODY_BYTES = {"/login": 2**13, "/gradio_api/upload": MAX_FILE_BYTES + 2**16}
@@ -131,17 +131,23 @@ class Guard:
         call = Counter({scope["client"][0]: int(request.method == "POST")})
         self._calls += call
         try:
-            await self._pass_on(scope, receive, send)
+            faults = {500: 400, 503: 429} if request.method == "POST" else {}  # a call of no function, a full queue
+            await pass_on(
+                self.app,
+                scope,
+                receive,
+                send,
+                seconds=SECONDS_FOR_A_BODY,
+                headers=_HEADERS,
+                status_of=lambda status: faults.get(status, status),
+            )
         finally:
             self._calls -= call  # which drops addresses without calls
 
     def _refusal(self, request: Request, path: str) -> tuple[int, str] | None:
         """Return status and reason if a request is not passed on, by its head alone."""
-        headers, route = request.headers, f"{request.method} {path}"
-        host, origin = headers.get("host", "").lower(), headers.get("origin")
-        own = {host, headers.get("x-forwarded-host", "").lower()} - {""}
-        foreign = origin is not None and origin.lower().partition("://")[2] not in own
-        if foreign or (self.hosts is not None and re.sub(r":\d+$", "", host) not in self.hosts):
+        route = f"{request.method} {path}"
+        if is_foreign(request, self.hosts):
             return 403, "This host name or origin is not allowed."
         public = _PUBLIC.fullmatch(route)
         if self.gradio.auth is not None and not public and not self._tokens(request):
@@ -152,15 +158,9 @@ class Guard:
             return 404, "Not found."
         if request.method != "POST":
             return None
-        length = headers.get("content-length", "")
-        if not length.isdigit() or "transfer-encoding" in headers:
-            return 411, "Give the length of the body."
-        if int(length) > _MAX_BODY_BYTES.get(path, 2 * 2**20):
-            return 413, "The request body is too large."
-        # Browsers send forms and plain text to another origin without asking, but not JSON.
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if path not in _MAX_BODY_BYTES and kind != "application/json":
-            return 415, "Send application/json."
+        most = _MAX_BODY_BYTES.get(path, 2 * 2**20)
+        if refusal := body_refusal(request, most, as_json=path not in _MAX_BODY_BYTES):
+            return refusal
         if self._calls[request.scope["client"][0]] >= MAX_CALLS:
             return 429, "Too many requests of this address at a time; try again in a minute."
         if path.endswith("/upload") and shutil.disk_usage(private_folder()).free < MIN_FREE_BYTES:
@@ -171,31 +171,3 @@ class Guard:
         """Return the tokens of a visitor who is logged in."""
         names = [f"access-token{kind}-{self.gradio.cookie_id}" for kind in ("", "-unsecure")]
         return {token for name in names if (token := request.cookies.get(name, "")) in self.gradio.tokens}
-
-    async def _pass_on(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass on a request; its body must arrive in time, and the response has the demo's headers."""
-        until, late = asyncio.get_running_loop().time() + SECONDS_FOR_A_BODY, False
-        faults = {500: 400, 503: 429} if scope["method"] == "POST" else {}  # a call of no function, a full queue
-
-        async def receive_in_time() -> Any:
-            nonlocal until, late
-            try:
-                async with asyncio.timeout_at(until):
-                    message = await receive()
-            except TimeoutError:
-                late, message = True, {"type": "http.disconnect"}
-            until = until if message.get("more_body") else math.inf
-            return message
-
-        async def send_checked(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                kept = [pair for pair in message["headers"] if not pair[0].lower().startswith(b"access-control-")]
-                own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                status = 408 if late else faults.get(message["status"], message["status"])
-                message = message | {"headers": kept + own, "status": status}
-            await send(message)
-
-        try:
-            await self.app(scope, receive_in_time, send_checked)
-        except Exception as error:  # Gradio has answered with 500; a caller controls the length of the message
-            _LOG.warning("failed %s %.200a: %.200a", scope["method"], scope["path"], str(error))

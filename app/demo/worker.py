@@ -7,12 +7,13 @@ import gc
 import time
 from collections.abc import AsyncIterator, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, TypeVar
 
 import countgen
-from countgen.app.demo.limits import LimitError, Limits
+from countgen.app.demo.limits import BusyError, Limits
 from countgen.backbones.cuda_graphs import CUDAGraphs
 from countgen.benchmarks.evaluation.peak_memory import release_memory
 from countgen.models import load_critic
@@ -34,6 +35,7 @@ class Job:
         seconds, images: its time limit, of all its images together, and their number.
         run: the run in progress.
         stopping, began: the visitor asked it to end, or left; when its turn came.
+        turn, turn_came: its round in the queue; set once it is the first there.
     """
 
     client: str = ""
@@ -42,6 +44,8 @@ class Job:
     run: countgen.Run | None = None
     stopping: bool = False
     began: float | None = None
+    turn: int = 0
+    turn_came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
         """Ask the job to end; a forward or backward pass in progress is finished."""
@@ -79,14 +83,15 @@ class Worker:
         """
         ahead = len(self.jobs)
         if ahead >= self.limits.max_jobs:
-            raise LimitError(f"{ahead} jobs are in the queue already; try again in a minute.")
+            raise BusyError(f"{ahead} jobs are in the queue already; try again in a minute.")
         if sum(other.client == job.client for other in self.jobs) >= self.limits.max_jobs_of_client:
-            raise LimitError(f"{self.limits.max_jobs_of_client} jobs of your address are in the queue already.")
-        self.jobs.append(job)
+            raise BusyError(f"{self.limits.max_jobs_of_client} jobs of your address are in the queue already.")
+        self._join(job)
         try:
             while self.jobs[0] is not job:
                 yield self.waiting(job)
-                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(job.turn_came.wait(), SECONDS_BETWEEN_LOOKS)
                 if job.stopping:
                     return
             job.began = time.monotonic()
@@ -97,9 +102,18 @@ class Worker:
             raise
         finally:
             self.jobs.remove(job)
+            if self.jobs:
+                self.jobs[0].turn_came.set()
             # Not awaited: a cancel request would wait for the pass in progress.
             self._thread.submit(steps.close)
             self._thread.submit(release_memory)
+
+    def _join(self, job: Job) -> None:
+        """Put a job into the queue so that clients take turns, however many jobs each of them has in it."""
+        own = [other.turn + 1 for other in self.jobs if other.client == job.client]
+        job.turn = max([other.turn for other in self.jobs[:1]] + own, default=0)
+        later = (place for place, other in enumerate(self.jobs) if place and other.turn > job.turn)
+        self.jobs.insert(next(later, len(self.jobs)), job)
 
     def waiting(self, job: Job) -> str:
         """Return what comes before a job that waits, and the time that it takes at most."""
@@ -125,12 +139,14 @@ class Worker:
         # The callback writes a failure to the server's log.
         self._thread.submit(generate_once).add_done_callback(lambda generated: generated.result())
 
-    def models(
-        self, backbone: str, num_inference_steps: int | None = None, guidance_scale: float | None = None
-    ) -> countgen.Models:
-        """Return the models of a backbone, loaded on first use, with its own sampler settings or these.
+    def models(self, backbone: str, **sampling: float | None) -> countgen.Models:
+        """Return the models of a backbone, loaded on first use.
 
         Only the thread may call this. All settings share the weights.
+
+        Args:
+            backbone: what to load.
+            sampling: steps, guidance, height and width; the backbone's own where None.
         """
         if backbone not in self.loaded:
             self.loaded[backbone] = countgen.load(backbone, **self._options)
@@ -138,13 +154,6 @@ class Worker:
             gc.collect()
             gc.freeze()
         models = self.loaded[backbone]
-        own, preset = models.backbone, models.backbone.preset
-        steps = num_inference_steps or own.num_inference_steps
-        guidance = own.guidance_scale if guidance_scale is None else guidance_scale
-        if (steps, guidance) == (own.num_inference_steps, own.guidance_scale):
-            return models
-        timesteps = preset.timesteps if steps == own.num_inference_steps else None  # explicit ones are as many
-        changed = own.uncached_copy()
-        changed.preset = replace(preset, num_inference_steps=steps, guidance_scale=guidance, timesteps=timesteps)
-        changed.num_inference_steps, changed.guidance_scale = steps, guidance
-        return replace(models, backbone=changed, graphs=CUDAGraphs())
+        own = models.backbone
+        changes = {name: value for name, value in sampling.items() if value not in (None, getattr(own, name))}
+        return replace(models, backbone=own.changed(**changes), graphs=CUDAGraphs()) if changes else models

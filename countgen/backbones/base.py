@@ -8,6 +8,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,11 +88,7 @@ class Backbone(ABC):
         if preset.timesteps is not None:
             # Otherwise the scheduler warns about unusual timesteps at every image.
             logging.getLogger(type(pipeline.scheduler).__module__).setLevel(logging.ERROR)
-        if self.height % self.size_step or self.width % self.size_step:
-            raise ValueError(
-                f"{name} generates images whose height and width are multiples of {self.size_step}, "
-                f"got {self.height} x {self.width}"
-            )
+        self._check_size()
 
     @property
     def family(self) -> str:
@@ -328,6 +325,28 @@ class Backbone(ABC):
         uncached = copy.copy(self)
         uncached._constants = {}
         return uncached
+
+    def changed(self, **sampling: Any) -> Backbone:
+        """Return a backbone that shares the weights, with other steps, guidance, height or width.
+
+        Raises:
+            ValueError: a value that is not possible.
+        """
+        if sampling.get("num_inference_steps", self.num_inference_steps) != self.num_inference_steps:
+            sampling["timesteps"] = None  # explicit ones are as many as the steps
+        changed = self.uncached_copy()
+        changed.preset = replace(self.preset, **sampling)
+        for name in ("num_inference_steps", "guidance_scale", "height", "width"):
+            setattr(changed, name, sampling.get(name, getattr(self, name)))
+        changed._check_size()
+        return changed
+
+    def _check_size(self) -> None:
+        if self.height % self.size_step or self.width % self.size_step:
+            raise ValueError(
+                f"{self.name} generates images whose height and width are multiples of {self.size_step}, "
+                f"got {self.height} x {self.width}"
+            )
 
     def _set_timesteps(self) -> None:
         if self.preset.timesteps is not None:

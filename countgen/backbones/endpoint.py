@@ -122,7 +122,7 @@ class Endpoint(SeedsOnly):
         fields |= {name: value for name, value in sampling.items() if value} | {"response_format": "b64_json"}
         fields |= {} if negative_prompt is None else {"negative_prompt": negative_prompt}
         with start_blocking_portal() as portal:  # an error ends the requests that are on their way
-            tasks = [portal.start_task_soon(self._image, fields | {"seed": seed}) for seed in seeds]
+            tasks = [portal.start_task_soon(self._image, fields | {"seed": seed % 2**32}) for seed in seeds]
             while wait(tasks, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
                 check()
                 for task in tasks:
