@@ -13,7 +13,7 @@ from countgen.app.terminal import fitted
 from countgen.images import check_writable
 from countgen.models import Models
 from countgen.progress import progress_line
-from countgen.tokens.file import SUFFIX, CountToken, save_token
+from countgen.tokens.file import SUFFIX, CountToken, load_token, save_token
 from countgen.tokens.settings import LearnSettings
 from countgen.tokens.trainer import Learning
 from countgen.tokens.trial import try_token
@@ -44,7 +44,7 @@ class Learn(Model, Training, Detectors):
     """Train a token that gives more accurate counts than the number word, for use with generate --token.
 
     First it is distilled from prompts that count better, then the count loss is minimised. After an interruption the
-    best token so far is saved.
+    best token so far is saved, and the same command resumes.
     """
 
     count: int = Argument(..., metavar="N", min=1, help="the number of objects that the token stands for")
@@ -62,22 +62,26 @@ class Learn(Model, Training, Detectors):
         if not objects:
             raise ValueError("--object names nothing; write apple, or apple,dog for several")
         out = self.out or Path(f"count-{self.count}{SUFFIX}")
-        self._check_output(out)
+        checkpoint = out.with_suffix(f".checkpoint{SUFFIX}")
+        self._check_output(out, checkpoint)
         settings = LearnSettings(**self.training_options)
         models = self.load(objects, **self.detector_options)
-        return self._train(models, Learning(models, self.count, objects, settings), out)
+        learning = Learning(models, self.count, objects, settings, checkpoint=checkpoint)
+        if out.exists() and not self.overwrite and not _unfinished(load_token(out), learning.token):
+            raise taken(out)
+        return self._train(models, learning, out, checkpoint)
 
-    def _check_output(self, out: Path) -> None:
-        """Raise if the token cannot be written, or exists."""
+    def _check_output(self, out: Path, checkpoint: Path) -> None:
+        """Raise if the token cannot be written, or exists without the checkpoint of an interrupted training."""
         if out.suffix != SUFFIX:
             raise ValueError(f"--out must end with {SUFFIX}, got {out.name}")
         if out.is_dir():
             raise ValueError(f"{out} is a folder; give --out the name of a file")
         check_writable(out.parent)
-        if out.exists() and not self.overwrite:
-            raise ValueError(f"{out} exists already; give another --out, or --overwrite")
+        if out.exists() and not self.overwrite and not checkpoint.exists():
+            raise taken(out)
 
-    def _train(self, models: Models, learning: Learning, out: Path) -> int:
+    def _train(self, models: Models, learning: Learning, out: Path, checkpoint: Path) -> int:
         state, interrupted = learning.state, False
         try:
             self._follow(learning)
@@ -103,7 +107,10 @@ class Learn(Model, Training, Detectors):
             validation_accuracy=validated,
             interrupted=interrupted,
         )
-        return INTERRUPTED if interrupted else OK
+        if interrupted:
+            return INTERRUPTED
+        checkpoint.unlink(missing_ok=True)
+        return OK
 
     def _follow(self, learning: Learning) -> None:
         """Take all steps of the training, and show them."""
@@ -135,3 +142,14 @@ class Learn(Model, Training, Detectors):
             if plain is not None:
                 judged = f"{100 * accuracy:.0f} % correct, baseline {100 * plain:.0f} %"
                 print(fitted(f"  on new seeds, by the judge: {judged}", hang=4))
+
+
+def _unfinished(existing: CountToken, expected: CountToken) -> bool:
+    """Return whether a token is the output of this training after an interruption, without a measured accuracy."""
+    names = [field.name for field in fields(expected) if field.name != "vectors"]
+    return all(getattr(existing, name) == getattr(expected, name) for name in names)
+
+
+def taken(out: Path) -> ValueError:
+    """Return the error of an output that exists already."""
+    return ValueError(f"{out} exists already; give another --out, or --overwrite")

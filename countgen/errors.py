@@ -41,5 +41,9 @@ class TokenFileError(CountGenError, ValueError):
     """A file that is not a count token, is damaged, or belongs to another model."""
 
 
+class CheckpointError(CountGenError, ValueError):
+    """The checkpoint of a training run is damaged, or belongs to another run."""
+
+
 class FolderInUseError(CountGenError, ValueError):
     """Another run is writing to the folder."""

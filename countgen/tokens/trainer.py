@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -25,9 +26,9 @@ from countgen.prompts import Target
 from countgen.prompts.number_words import number_word
 from countgen.prompts.plurals import counted
 from countgen.prompts.prompt import placeholder_of
+from countgen.tokens.checkpoint import Checkpoint, Validation, load_checkpoint, save_checkpoint
 from countgen.tokens.file import CountToken
 from countgen.tokens.settings import FIRST_SEED, FIRST_VALIDATION_SEED, LearnSettings
-from countgen.tokens.state import State, Validation
 from countgen.tokens.textual_inversion import injected, word_vectors
 
 Vectors = dict[str, Tensor]
@@ -70,6 +71,7 @@ class Learning:
         target_count: count that the token stands for.
         object_names: names of the objects to train on, singular; the more objects, the better the token generalises.
         settings: settings of the training.
+        checkpoint: file written at the beginning and after every step; an existing one is resumed.
 
     Attributes:
         state: vectors, validations, and what has been spent so far.
@@ -77,12 +79,14 @@ class Learning:
     Raises:
         ValueError: there are no objects, a detector does not know an object, no critic detects objects for the
             semantic loss, or the number word has more than `num_vectors` tokens.
+        CheckpointError: the checkpoint is damaged or belongs to another training run.
     """
 
     models: Models
     target_count: int
     object_names: Sequence[str]
     settings: LearnSettings = field(default_factory=LearnSettings)
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.object_names:
@@ -98,7 +102,18 @@ class Learning:
             )
         backbone = self.models.backbone
         self.placeholder = placeholder_of(self.target_count)
-        self.state = State(word_vectors(backbone, number_word(self.target_count), self.settings.num_vectors))
+        self._identity = "; ".join(
+            [
+                *(base_model(backbone), str(self.target_count), *self.object_names, self.settings.config_hash),
+                *(critic.name for critic in self.models.critics),
+                *backbone.loaded_as,
+                f"{backbone.num_inference_steps} steps, guidance {backbone.guidance_scale:g}",
+                f"{backbone.width}x{backbone.height}",
+            ]
+        )
+        saved = load_checkpoint(self.checkpoint, self._identity) if self.checkpoint else None
+        vectors = word_vectors(backbone, number_word(self.target_count), self.settings.num_vectors)
+        self.state = saved or Checkpoint(vectors=vectors)
 
     @property
     def token(self) -> CountToken:
@@ -117,21 +132,29 @@ class Learning:
         )
 
     def __iter__(self) -> Iterator[TrainingStep]:
-        self._validate()
-        yield from self._distill()
+        state = self.state
+        self._save()
+        if not state.validations:
+            self._validate()
+        if not state.distilled:
+            yield from self._distill()
         yield from self._minimise_count_loss()
 
     def _distill(self) -> Iterator[TrainingStep]:
         settings, state = self.settings, self.state
-        vectors, optimizer = self._optimizer(settings.distillation_rate)
-        for index in range(settings.distillation_steps):
+        vectors, optimizer = self._resumed_optimizer(settings.distillation_rate)
+        while state.distillation_steps < settings.distillation_steps:
+            index = state.distillation_steps
             optimizer.param_groups[0]["lr"] = settings.distillation_rate * (1 - index / settings.distillation_steps)
             step = self._take_step(vectors, optimizer, self._distillation_backward, index)
             state.distillation_steps += 1
+            self._save()
             yield step
         if settings.distillation_steps:
             self._validate()
-        state.vectors, state.validations_since_best = state.best, 0
+        state.vectors, state.moments, state.validations_since_best = state.best, {}, 0
+        state.distilled = True
+        self._save()
 
     def _distillation_backward(self, vectors: Vectors, index: int) -> TrainingStep:
         """Accumulate the gradient of one batch; the loss is the mean squared difference of the clean latents."""
@@ -162,12 +185,13 @@ class Learning:
 
     def _minimise_count_loss(self) -> Iterator[TrainingStep]:
         settings, state = self.settings, self.state
-        vectors, optimizer = self._optimizer(settings.learning_rate)
+        vectors, optimizer = self._resumed_optimizer(settings.learning_rate)
         while state.step < settings.num_optimization_steps and state.validations_since_best < settings.patience:
             step = self._take_step(vectors, optimizer, self._backward, state.step)
             state.step += 1
             if state.step == settings.num_optimization_steps or state.step % settings.validate_every == 0:
                 self._validate()
+            self._save()
             yield step
 
     def _backward(self, vectors: Vectors, index: int) -> TrainingStep:
@@ -201,7 +225,7 @@ class Learning:
         with torch.enable_grad():
             step = backward(vectors, index)
         optimizer.step()
-        self.state.vectors = {key: vector.detach().clone() for key, vector in vectors.items()}
+        self.state.update(vectors, optimizer)
         return step
 
     @torch.no_grad()
@@ -225,10 +249,12 @@ class Learning:
         state.evaluations += settings.validation_images
         state.record(Validation(state.step, fmean(right), fmean(losses)))
 
-    def _optimizer(self, learning_rate: float) -> tuple[Vectors, Adam]:
-        """Return copies of the current vectors that require gradient, and Adam over them."""
+    def _resumed_optimizer(self, learning_rate: float) -> tuple[Vectors, Adam]:
+        """Return copies of the current vectors that require gradient, and Adam over them as the checkpoint has it."""
         vectors = {key: vectors.clone().requires_grad_() for key, vectors in self.state.vectors.items()}
-        return vectors, Adam(vectors.values(), lr=learning_rate)
+        optimizer = Adam(vectors.values(), lr=learning_rate)
+        self.state.restore(vectors, optimizer)
+        return vectors, optimizer
 
     def _encoded(self, vectors: Vectors, template: str, target: Target) -> PromptEmbeds:
         """Embed a prompt in which these vectors stand for the number."""
@@ -246,6 +272,10 @@ class Learning:
             raise NonFiniteLossError(
                 f"the loss is not finite at step {self.state.step}; lower learning_rate or use float32"
             )
+
+    def _save(self) -> None:
+        if self.checkpoint:
+            save_checkpoint(self.state, self.checkpoint, self._identity)
 
 
 def object_probability(detector: Critic, images: Tensor, target: Target) -> Tensor:

@@ -35,7 +35,7 @@ def test_a_token_is_learned_saved_and_used(tmp_path: Path, answer: Answer, error
     assert "exists already" in error_of(*learn(3, out, *FEW_STEPS))
 
 
-def test_an_interrupted_training_saves_its_best_token(
+def test_a_finished_token_is_not_replaced_though_a_checkpoint_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
     out = tmp_path / "one.safetensors"
@@ -44,10 +44,17 @@ def test_an_interrupted_training_saves_its_best_token(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("countgen.tokens.trainer.Learning._backward", interrupted)
-    assert main(command) == INTERRUPTED
-    assert load_token(out).accuracy is None
+    with monkeypatch.context() as patched:
+        patched.setattr("countgen.tokens.trainer.Learning._backward", interrupted)
+        assert main(command) == INTERRUPTED
+    checkpoint = out.with_suffix(".checkpoint.safetensors")
+    left = checkpoint.read_bytes()
+    assert "another training run" in error_of(*command, "--num-inference-steps", "2")
+    assert main(command) == OK  # resumes although the file exists
+    checkpoint.write_bytes(left)
+    finished = out.read_bytes()
     assert "exists already" in error_of(*command)
+    assert out.read_bytes() == finished
 
 
 @pytest.mark.core

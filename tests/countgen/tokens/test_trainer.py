@@ -1,5 +1,6 @@
 """Training of a token, with few steps, on the embedded models."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from countgen import backbones
 from countgen.critics.detectors.density import DensityCritic
 from countgen.critics.dynamic_scale import DynamicScaleCritic
 from countgen.critics.networks.density import DensityCounter
-from countgen.errors import NonFiniteLossError
+from countgen.errors import CheckpointError, NonFiniteLossError
 from countgen.miniature.world import OBJECT_NAMES
 from countgen.tokens import trainer
 from countgen.tokens.file import encoded
@@ -68,12 +69,32 @@ def test_a_token_starts_as_the_number_word_repeated_for_more_vectors_and_never_t
     assert torch.equal(more, word_vectors(models.backbone, "seven seven seven")["clip_l"])
 
 
-def test_the_phases_follow_each_other_and_a_run_gives_the_same_token_again(light_models):
-    runs = [Learning(light_models, 3, OBJECTS, DISTILLED) for _ in range(2)]
-    for learning in runs:
-        phases = [f"{step.phase} {step.index}" for step in learning]
-        assert phases == ["distill 0", "distill 1", "train 0", "train 1"]
-    assert encoded(runs[0].token) == encoded(runs[1].token)
+def test_a_resumed_run_gives_the_same_token(light_models, tmp_path, subtests):
+    whole = Learning(light_models, 3, OBJECTS, DISTILLED)
+    steps = list(whole)
+    phases = [f"{step.phase} {step.index}" for step in steps]
+    assert phases == ["distill 0", "distill 1", "train 0", "train 1"]
+    for kept in (1, 2, 3):
+        with subtests.test(kept=kept):
+            path = tmp_path / f"{kept}.safetensors"
+            list(itertools.islice(Learning(light_models, 3, OBJECTS, DISTILLED, path), kept))
+            rest = Learning(light_models, 3, OBJECTS, DISTILLED, path)
+            assert [step.loss for step in rest] == [step.loss for step in steps[kept:]]
+            assert encoded(rest.token) == encoded(whole.token)
+            assert rest.state.validations == whole.state.validations
+            assert rest.state.evaluations == whole.state.evaluations
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_an_error(light_models, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    list(itertools.islice(Learning(light_models, 3, OBJECTS, TOY, path), 1))
+    with pytest.raises(CheckpointError, match="another training run"):
+        Learning(light_models, 4, OBJECTS, TOY, path)
+    data = path.read_bytes()
+    for damaged in (data[:100], data.replace(b'\\"step\\":1', b'\\"step\\":x'), data.replace(b"moments.", b"momenta.")):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            Learning(light_models, 3, OBJECTS, TOY, path)
 
 
 def test_the_best_vectors_are_kept_when_patience_or_a_loss_that_is_not_finite_ends_training(models):
