@@ -17,12 +17,12 @@ import torch
 
 import countgen
 from countgen.benchmarks.evaluation.peak_memory import forget_peak, peak_bytes, release_memory
-from countgen.benchmarks.speed import right_images
+from countgen.benchmarks.speed import random_weights, right_images
 from countgen.benchmarks.speed.loops import LOOPS, Loop, Task
 from countgen.benchmarks.speed.right_images import now
 from countgen.errors import CountGenError
 
-MODELS = ("miniature", "miniature-pixart", "sdxl-turbo", "hyper-sdxl", "sd-turbo", "pixart-dmd")
+MODELS = ("miniature", "miniature-pixart", *random_weights.MODELS)
 """The one-step presets."""
 
 
@@ -88,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m countgen.benchmarks.speed", description=__doc__)
     parser.add_argument("--model", default="miniature", help=f"{', '.join(MODELS)}; default: %(default)s")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="download nothing: build the published architecture, and YOLO11m as its critic",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each loop; default: %(default)s")
     parser.add_argument("--iterations", type=int, default=3, help="of each turn; default: %(default)s")
     parser.add_argument("--right-images", type=int, metavar="N", help="compare methods on N prompts of the miniatures")
@@ -122,8 +127,9 @@ def _right_images(options: argparse.Namespace) -> list[str]:
 
 def _task(options: argparse.Namespace) -> Task:
     """Load or build the models."""
-    if options.model not in MODELS:
-        raise ValueError(f"--model {options.model!r} is not one of {', '.join(MODELS)}")
+    models = random_weights.MODELS if options.random_weights else MODELS
+    if options.model not in models:
+        raise ValueError(f"--model {options.model!r} is not one of {', '.join(models)}")
     if min(options.rounds, options.iterations) < 1:
         raise ValueError("--rounds and --iterations must be at least 1")
     try:
@@ -131,6 +137,8 @@ def _task(options: argparse.Namespace) -> Task:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {options.device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    if options.random_weights:
+        return Task(random_weights.build(options.model, device), (random_weights.build_critic(device),))
     loaded = countgen.load(options.model, objects=["apple"], device=device)
     return Task(loaded.backbone, loaded.critics)
 
@@ -138,8 +146,8 @@ def _task(options: argparse.Namespace) -> Task:
 def _title(task: Task, options: argparse.Namespace) -> str:
     backbone, on_cuda = task.backbone, task.backbone.device.type == "cuda"
     return (
-        f"{backbone.name}, {backbone.width}x{backbone.height}, {backbone.dtype}, "
-        f"{', '.join(critic.name for critic in task.critics)}; "
+        f"{backbone.name}{' with random weights' * options.random_weights}, {backbone.width}x{backbone.height}, "
+        f"{backbone.dtype}, {', '.join(critic.name for critic in task.critics)}; "
         f"{torch.cuda.get_device_name(backbone.device) if on_cuda else platform.machine()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} thread(s); {options.rounds} rounds of {options.iterations} iterations; peak of the "
         f"{'memory that the CUDA allocator reserved' if on_cuda else 'resident memory of the process'}"

@@ -8,14 +8,25 @@ import pytest
 import torch
 
 import countgen
-from countgen.backbones import Preset
+from countgen.backbones import Preset, PromptEmbeds
 from countgen.benchmarks.speed import __main__ as speed
-from countgen.benchmarks.speed import right_images
+from countgen.benchmarks.speed import random_weights, right_images
 from countgen.benchmarks.speed.__main__ import Turn
 from countgen.benchmarks.speed.loops import SETTINGS, Task, bare_loop, countgen_loop, reno_loop
 from tests.countgen.backbones.conftest import tiny
 
 RENO = replace(SETTINGS, optimizer="sgd", learning_rate=5.0, max_grad_norm=0.1)
+PARAMETERS = {
+    "sdxl-turbo": {
+        "unet": 2_567_463_684,
+        "vae": 83_653_863,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 694_659_840,
+    },
+    "sd-turbo": {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840},
+    "pixart-dmd": {"transformer": 610_856_096, "vae": 83_653_863, "text_encoder": 4_762_310_656},
+}
+"""Numbers of parameters of the published models."""
 
 
 def assert_same_steps(task: Task) -> None:
@@ -41,6 +52,22 @@ def test_every_family_takes_the_same_first_step(name: str, models: countgen.Mode
     preset = Preset("tiny", 1, 0.0, 32, 64, "none", timesteps=timesteps)
     family = importlib.import_module(f"countgen.backbones.{name.split()[0]}")
     assert_same_steps(Task(family.BACKBONE(tiny(name), preset, name), models.critics[:1]))
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_model_with_random_weights_has_the_published_architecture(name: str) -> None:
+    backbone = random_weights.build(name, torch.device("meta"))
+    components = backbone.pipeline.components
+    for part, number in PARAMETERS[name].items():
+        assert sum(parameter.numel() for parameter in components[part].parameters()) == number
+    with torch.no_grad():
+        if name == "pixart-dmd":  # T5 reads its attention mask, and tensors on the meta device hold no values
+            embeds = torch.empty(1, 120, 4096, device="meta", dtype=backbone.dtype)
+            conditions = PromptEmbeds(embeds, attention_mask=torch.ones(1, 120, device="meta"))
+        else:
+            conditions = backbone.encode_prompt("a photo of apples")
+        images = backbone.render(torch.empty(1, *backbone.latent_shape, device="meta"), conditions)
+    assert images.shape == (1, 3, 512, 512)
 
 
 def test_a_ratio_is_the_median_over_rounds_and_the_peak_the_largest() -> None:
@@ -85,6 +112,7 @@ def test_right_images_has_a_row_for_each_method(
     [
         (["--right-images", "0"], "--right-images takes 1 prompt or more, and --model one of miniature, "),
         (["--model", "foo"], "--model 'foo' is not one of miniature, miniature-pixart, sdxl-turbo, "),
+        (["--random-weights"], "--model 'miniature' is not one of sdxl-turbo, "),
         (["--device", "cuda:99"], "--device 'cuda:99' cannot be used: "),
         (["--rounds", "0"], "--rounds and --iterations must be at least 1"),
     ],

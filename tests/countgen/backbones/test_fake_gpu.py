@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from countgen.backbones import Backbone, PromptEmbeds, presets
 from countgen.backbones.registry import module_of
+from countgen.benchmarks.speed.random_weights import MODELS
 from tests.countgen.backbones.conftest import PROMPT, tiny
-from tests.countgen.backbones.full_size import MODELS
 
 VAE = {
     "block_out_channels": (128, 256, 512, 512),

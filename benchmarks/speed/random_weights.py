@@ -1,4 +1,4 @@
-"""Published one-step models with random weights, built from their published configs."""
+"""Published one-step models with random weights, built from their published configs; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,47 @@ from collections.abc import Callable
 from typing import Any
 
 import diffusers
+import torch
 import transformers
 
 from countgen import miniature
+from countgen.backbones import Backbone, presets
+from countgen.backbones.registry import module_of
+from countgen.critics import Critic
+from countgen.critics.vocabulary import COCO_CLASSES
+
+
+def build(name: str, device: torch.device) -> Backbone:
+    """Build one of `MODELS` on a device, in float32 on a CPU and in bfloat16 elsewhere: float16 may overflow.
+
+    The tokenizers are those of the embedded miniatures; prompts are padded to the published length.
+    """
+    parts, scheduler, options = MODELS[name]
+    family, preset = presets()[name]
+    module = module_of(family)
+    default_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32 if device.type == "cpu" else torch.bfloat16)
+    try:
+        with torch.device(device):
+            components = parts()
+    finally:
+        torch.set_default_dtype(default_dtype)
+    # Schedulers keep float32 tables on the CPU.
+    components["scheduler"] = getattr(diffusers, scheduler)(**options)
+    pipeline = getattr(diffusers, module.PIPELINE)(**components)
+    return module.BACKBONE(pipeline, preset, name)
+
+
+def build_critic(device: torch.device) -> Critic:
+    """Build YOLO11m for the classes of COCO."""
+    from countgen.critics.detectors.yolo import YoloCritic
+    from countgen.critics.ultralytics_files import import_ultralytics
+
+    import_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    network = DetectionModel("yolo11m.yaml", nc=len(COCO_CLASSES), verbose=False)
+    return YoloCritic(network.to(device), COCO_CLASSES, name="yolo11m", image_size=640)
 
 
 def _stable_diffusion() -> dict[str, Any]:
