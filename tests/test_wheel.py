@@ -8,12 +8,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
+import runpy, sys
 import countgen
 import app, benchmarks, critics
 
 assert {module.OWNER for module in (app, benchmarks, critics)} == {"user"}
 models = countgen.load("miniature", device="cpu")
 print(countgen.generate("a photo of two apples", models, method="plain").image.shape)
+sys.argv = ["countgen", "--version"]
+runpy.run_module("countgen", run_name="__main__")
 """
 
 
@@ -46,5 +49,6 @@ def test_the_wheel_works_beside_a_users_own_app_critics_and_benchmarks(tmp_path:
     for name in ("app.py", "critics.py", "benchmarks/__init__.py"):
         (project / name).write_text('OWNER = "user"\n')
     (project / "script.py").write_text(SCRIPT)
-    assert "[3, 128, 128]" in run(sys.executable, "script.py", cwd=project, site=site)
-    assert "countgen 0.1.0" in run(sys.executable, "-m", "countgen", "--version", cwd=project, site=site)
+    printed = run(sys.executable, "script.py", cwd=project, site=site)
+    assert "[3, 128, 128]" in printed
+    assert "countgen 0.1.0" in printed

@@ -20,7 +20,7 @@ from countgen.errors import DoesNotFitError
 from countgen.models import no_larger
 
 PROMPT = "a photo of nine cats"
-EVALUATIONS = 8
+EVALUATIONS = 5
 
 
 def test_low_memory_gives_the_same_images_and_gradients() -> None:

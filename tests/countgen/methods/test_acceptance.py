@@ -64,7 +64,7 @@ def test_the_probability_never_falls_as_a_margin_grows(models):
     assert (first.diff() >= -1e-6).all()
 
 
-@pytest.mark.parametrize("sure", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("sure", [0.5, 0.98])
 def test_the_cascade_accepts_what_it_accepts_after_evaluating_everything(problem, sure):
     steps = evaluate_seeds(replace(problem, sure=sure), list(range(12)), Budget())
     images = torch.stack([step.image for step in steps])
