@@ -12,7 +12,7 @@ from countgen.datasets import Group, Plan, dataset
 from countgen.datasets.folder import Progress
 from countgen.datasets.processes import Here
 from countgen.datasets.run import outcomes
-from countgen.datasets.sampler import Attempt, Outcome
+from countgen.datasets.sampler import Attempt, Outcome, Sampler
 from countgen.errors import FolderInUseError
 from countgen.files.folder import locked
 from countgen.files.json_lines import read_lines
@@ -68,6 +68,15 @@ def test_a_cell_that_is_not_filled_is_short_and_rejected_images_say_why(
     attempts = list(read_lines(tmp_path / "set" / "records.jsonl", Attempt))
     assert all("P(right)" in attempt.reason and (tmp_path / "set" / attempt.image).exists() for attempt in attempts)
     assert "| 40 apples | a photo of {objects} | 2 | 0 | 2 | 2 |" in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_an_image_with_an_object_of_another_class_of_the_set_is_rejected(light_models: countgen.Models) -> None:
+    with_another = Group(objects={"cat": 1}, templates=("{objects} and one apple",), sure=0.5)
+    sampler = Sampler(Plan(groups=(with_another, Group(objects={"apple": 1})), splits={"train": 1.0}), light_models)
+    attempt = sampler.attempt(next(sampler.plan.cells()), 0).attempt
+    assert attempt.judge_counts == (1,)
+    assert attempt.reason == "the critic counts 1 apple"
+    assert attempt.boxes == ()
 
 
 def test_folders_of_others_are_left_alone(finished: Path, light_models: countgen.Models, tmp_path: Path) -> None:
