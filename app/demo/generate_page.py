@@ -29,6 +29,8 @@ METHODS = {
     "plain": "Plain: the model alone",
 }
 SECONDS_BETWEEN_PREVIEWS = 0.25
+TEXT = {"lines": 8, "max_lines": 16, "buttons": ["copy"]}
+"""Options of a text to copy; a field that cannot be edited could not be reached by the keyboard."""
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 """Options of every event: it shows its own progress, programs do not call it, and it waits for no other."""
 
@@ -90,6 +92,9 @@ class GeneratePage:
             self.count = whole_number(count, "New number", "new-count", 1, self.limits.max_count)
             self.edit = gr.Button("Change the number", elem_id="edit")
             self.undo = gr.Button("Undo", visible=False, elem_id="undo")
+        with gr.Accordion("The same in Python, and its recipe", open=False, elem_id="same"):
+            self.python = gr.Textbox(example.python, label="Python", elem_id="same-python", **TEXT)
+            self.recipe = gr.Textbox(example.recipe_text, label="Recipe", elem_id="same-recipe", **TEXT)
 
     def _lay_out_options(self) -> dict[str, Any]:
         limits, options = self.limits, {}
@@ -275,6 +280,8 @@ class GeneratePage:
             self.image: gr.update(value=image, label="Result"),
             self.status: entry.status,
             self.facts: entry.facts,
+            self.python: entry.python,
+            self.recipe: entry.recipe_text,
             self.download: entry.file(private_folder()),
             self.keep: gr.update(visible=entry.baseline is not None),
             self.undo: gr.update(visible=bool(session.undo)),

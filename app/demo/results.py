@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -13,6 +14,7 @@ from PIL import Image
 import countgen
 from countgen.app.demo.form import GenerateForm
 from countgen.app.demo.images import boxed, unchanged
+from countgen.app.demo.wording import in_words, python_of
 from countgen.app.demo.worker import Job
 from countgen.app.file_names import slug
 from countgen.critics import NO_ANSWER, Detections
@@ -70,10 +72,24 @@ class Entry:
         """The seed and the targets."""
         return f"seed {self.recipe['candidate_seed']}: {target_list(self.targets)}"
 
+    @property
+    def file_name(self) -> str:
+        """The name of the PNG."""
+        return f"{slug(str(self.recipe['prompt']))}-{self.recipe['candidate_seed']}.png"
+
+    @property
+    def python(self) -> str:
+        """Code that makes the image again."""
+        return python_of(self.recipe, self.file_name)
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe as JSON."""
+        return json.dumps(dict(self.recipe), indent=1)
+
     def file(self, folder: Path) -> str:
         """Write the PNG below a folder, and return its path."""
-        name = f"{slug(str(self.recipe['prompt']))}-{self.recipe['candidate_seed']}.png"
-        path = folder / f"{abs(hash(self.png)):x}" / name
+        path = folder / f"{abs(hash(self.png)):x}" / self.file_name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(self.png)
         return str(path)
@@ -128,7 +144,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
         verdict += f": {differences_in_words(result.judge_counts, names)}"
         if result.counts == tuple(names.values()):
             notes.append(
-                f"The detectors that steer count it right and are {result.probability:.0%} sure: detectors can differ. "
+                f"The detectors that steer find it {in_words(result.probability)}: detectors can differ. "
                 "Try another seed."
             )
         elif not stopped:
@@ -153,7 +169,7 @@ def entry_of(run: countgen.Run, form: GenerateForm, *, token: str = "", stopped:
     if result.recipe["candidate_seed"] != result.seed:
         facts[0] += f" (the search began at {result.seed})"
     facts += [f"Method: {result.method}", f"{result.seconds:.1f} s, {result.evaluations} images evaluated"]
-    facts.append(f"The detectors that steer are {result.probability:.0%} sure")
+    facts.append(f"The detectors that steer find it {in_words(result.probability)}")
     facts += [f"Token: {token}"] * bool(token)
     comparable = replaced and result.recipe["candidate_seed"] == result.seed
     if comparable and result.objects_kept is not None:

@@ -3,14 +3,17 @@
 import asyncio
 import io
 import json
+import shutil
 import threading
 from collections.abc import Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 import countgen
@@ -19,6 +22,7 @@ from countgen.app.demo.images import boxed, unchanged
 from countgen.app.demo.jobs import EXAMPLE_FILE, Jobs
 from countgen.app.demo.limits import LimitError, Limits
 from countgen.app.demo.results import entry_of, live, status
+from countgen.app.demo.wording import python_of
 from countgen.app.demo.worker import Job, Worker
 from countgen.critics import NO_ANSWER, Detections
 from countgen.images import read_recipe, to_pil
@@ -65,7 +69,7 @@ def test_tokens_are_found_and_the_oldest_uploads_are_dropped() -> None:
 def test_models_are_loaded_as_the_command_asks_and_shared_by_all_sampler_settings() -> None:
     worker = Worker(LIMITS, memory="low", scheduler="DDIMScheduler")
     worker.load("miniature")
-    models, changed = worker.models("miniature", 1, 0.0), worker.models("miniature", 2, 3.0)
+    models, changed = worker.models("miniature"), worker.models("miniature", num_inference_steps=2, guidance_scale=3.0)
     backbone = models.backbone
     assert (backbone.memory, type(backbone.pipeline.scheduler).__name__) == ("low", "DDIMScheduler")
     assert changed.backbone.denoiser is backbone.denoiser
@@ -168,3 +172,19 @@ def test_prompts_and_names_cannot_become_markup(models: countgen.Models) -> None
     step = next(iter(run))
     run.targets = (Target(evil, 1),)
     assert "<script" not in live(run, step, 5, "") + status(evil, "wrong", [evil])
+
+
+def test_the_code_of_an_image_makes_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe(EXAMPLE_FILE)
+    shutil.copy(EXAMPLE_FILE, tmp_path / "it's.png")
+    same, _, others = python_of(recipe, "it's.png").partition("# Others like it:\n")
+    names: dict[str, Any] = {}
+    exec(same, names)
+    with Image.open(EXAMPLE_FILE) as image:
+        assert to_pil(names["image"]).tobytes() == image.convert("RGB").tobytes()
+    exec(others.replace("'edit'", "'plain'"), names)
+    assert names["result"].seed == recipe["seed"]
+    with Image.open("counted.png") as image:
+        assert image.size == (128, 128)
+    assert python_of({**recipe, "token": "count-5"}, "a.png").startswith("# It was made with a count token")

@@ -12,7 +12,7 @@ from countgen.app.demo.jobs import EXAMPLE_FILE
 from countgen.images import read_recipe
 from countgen.tokens.library import FOLDER
 
-PHONE = {"width": 390, "height": 844}
+PHONE = {"width": 360, "height": 780}
 DROP = """([selector, name, data]) => {
   const files = new DataTransfer();
   files.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt())], name));
@@ -84,7 +84,13 @@ def test_a_prompt_becomes_an_image_with_the_right_count(open_page, tmp_path: Pat
     assert (recipe["prompt"], recipe["judge_counts"]) == ("a photo of three apples", [3])
     expect(page.locator("#gallery")).to_contain_text(f"seed {recipe['candidate_seed']}: 3 × apple")
     expect(page.locator("#facts")).to_contain_text(f"Seed {recipe['candidate_seed']}")
+    expect(page.locator("#facts")).to_contain_text("almost certainly right (9")
     assert in_view(page, "#image")
+    reveal(page, page.get_by_text("The same in Python"), "#same-python textarea")
+    expect(page.locator("#same-python textarea")).to_have_value(re.compile("'a photo of three apples', models, seed="))
+    expect(page.locator("#same-recipe textarea")).to_have_value(
+        re.compile(f'"candidate_seed": {recipe["candidate_seed"]}')
+    )
     check_layout(page)
 
 
@@ -208,6 +214,16 @@ def test_a_token_is_put_to_use_and_shown(open_page) -> None:
     expect(page.locator("#token input")).to_have_value("count-5, from a file")
 
 
+def open_tab(page, name: str) -> None:
+    """Open a page of the demo; on a narrow screen some are in the menu behind the tabs."""
+    tab = page.get_by_role("tab", name=name)
+    if tab.is_visible():
+        tab.click()
+    else:
+        page.locator(".overflow-menu > button").click()
+        page.locator(".overflow-dropdown").get_by_text(name).click()
+
+
 @pytest.mark.parametrize(("size", "scheme"), [({}, "light"), (PHONE, "dark")], ids=["wide-light", "phone-dark"])
 def test_no_serious_accessibility_violation_on_any_page(open_page, size: dict, scheme: str) -> None:
     page = open_page(**size, scheme=scheme)
@@ -216,9 +232,10 @@ def test_no_serious_accessibility_violation_on_any_page(open_page, size: dict, s
     page.locator("#gallery button.thumbnail-item").wait_for()
     reveal_options(page)
     page.get_by_text("For experts").click()
+    reveal(page, page.get_by_text("The same in Python"), "#same-python textarea")
     page.add_script_tag(path=Path(axe_playwright_python.__file__).parent / "axe.min.js")
     for tab in ("Generate", "Count", "Tokens", "About"):
-        page.get_by_role("tab", name=tab).click()
+        open_tab(page, tab)
         page.wait_for_timeout(300)  # until Gradio's animations have ended
         check_layout(page)
         assert page.evaluate(AXE) == [], tab
